@@ -1,0 +1,235 @@
+"""Everything that can go wrong, as one tree a reader can draw.
+
+    RemoteError
+    ├── InvalidValue                    a value that parses and cannot be used
+    │   ├── InvalidConnectionId
+    │   ├── KeyUnusable                 PassphraseRequired, PassphraseWrong
+    │   ├── SavedServerMismatch
+    │   └── NotADirectory
+    ├── NotFound
+    │   ├── ConnectionNotFound          SessionNotFound, SavedServerNotFound
+    │   ├── EnvironmentNotFound
+    │   └── RemotePathNotFound
+    ├── PathForbidden
+    ├── Conflict
+    │   ├── HostKeyConfirmationRequired
+    │   └── LocalPortInUse
+    ├── Busy                            a limit of our own; try again later
+    ├── StateError                      our files on disk cannot be read or written
+    ├── RemoteCommandFailed             a script on the host failed
+    ├── ViewerStartFailed               RunicornNotInstalled, ViewerExited, StartCancelled
+    └── SSHError
+        ├── Unreachable                 no SSH service answers there
+        ├── LoginFailed                 AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm
+        └── LinkLost                    an established connection went away
+
+No exception here knows an HTTP status: `runicorn_remote.api.errors` has the one table.
+`code` is a stable upper-case word that clients branch on, `hint` says what to do. The message is a
+sentence for a person; it never holds a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RemoteError(Exception):
+    """Base of all errors this package raises on purpose.
+
+    `reason` is the sentence without the class's `prefix`; `str(error)` has both.
+    """
+
+    code = "ERROR"
+    prefix = ""
+    default_hint: str | None = None
+
+    def __init__(self, reason: str, *, code: str | None = None, hint: str | None = None) -> None:
+        super().__init__(f"{self.prefix}{reason}")
+        self.reason = reason
+        if code is not None:
+            self.code = code
+        self.hint = hint if hint is not None else self.default_hint
+
+
+class InvalidValue(RemoteError):
+    code = "INVALID_VALUE"
+
+
+class InvalidConnectionId(InvalidValue):
+    code = "INVALID_CONNECTION_ID"
+    prefix = "Invalid connection_id format: "
+    default_hint = "A connection_id is user@host:port, as /api/remote/connect returns it."
+
+
+class KeyUnusable(InvalidValue):
+    """The private key cannot be read, or is not a key."""
+
+    code = "KEY_UNUSABLE"
+
+
+class PassphraseRequired(KeyUnusable):
+    code = "PASSPHRASE_REQUIRED"
+
+
+class PassphraseWrong(KeyUnusable):
+    code = "PASSPHRASE_WRONG"
+
+
+class SavedServerMismatch(InvalidValue):
+    code = "SAVED_SERVER_MISMATCH"
+    prefix = "Saved server mismatch for field: "
+
+
+class NotADirectory(InvalidValue):
+    code = "NOT_A_DIRECTORY"
+
+
+class NotFound(RemoteError):
+    code = "NOT_FOUND"
+
+
+class ConnectionNotFound(NotFound):
+    code = "CONNECTION_NOT_FOUND"
+    prefix = "Connection not found or inactive: "
+    default_hint = "POST /api/remote/connect first."
+
+
+class SessionNotFound(NotFound):
+    code = "SESSION_NOT_FOUND"
+    prefix = "Session not found: "
+
+
+class SavedServerNotFound(NotFound):
+    code = "SAVED_SERVER_NOT_FOUND"
+    prefix = "Saved server not found: "
+
+
+class EnvironmentNotFound(NotFound):
+    code = "ENVIRONMENT_NOT_FOUND"
+
+
+class RemotePathNotFound(NotFound):
+    code = "PATH_NOT_FOUND"
+
+
+class PathForbidden(RemoteError):
+    code = "PATH_FORBIDDEN"
+
+
+class Conflict(RemoteError):
+    code = "CONFLICT"
+
+
+@dataclass(frozen=True)
+class HostKeyProblem:
+    """A host key a person has to decide on. All values are those of the handshake."""
+
+    host: str
+    port: int
+    known_hosts_host: str
+    key_type: str
+    fingerprint_sha256: str
+    public_key: str
+    reason: str  # "unknown" or "changed"
+    expected_fingerprint_sha256: str | None = None
+    expected_public_key: str | None = None
+
+
+class HostKeyConfirmationRequired(Conflict):
+    code = "HOST_KEY_CONFIRMATION_REQUIRED"
+
+    def __init__(self, problem: HostKeyProblem) -> None:
+        super().__init__("Host key verification failed")
+        self.problem = problem
+
+
+class LocalPortInUse(Conflict):
+    code = "LOCAL_PORT_IN_USE"
+
+
+class Busy(RemoteError):
+    """A limit of the server's own is reached. `retry_after` is in seconds."""
+
+    code = "BUSY"
+
+    def __init__(self, reason: str, *, retry_after: int = 5, code: str | None = None) -> None:
+        super().__init__(reason, code=code)
+        self.retry_after = retry_after
+
+
+class StateError(RemoteError):
+    """One of our own files cannot be used. Nothing was overwritten."""
+
+    code = "STATE_ERROR"
+
+
+class RemoteCommandFailed(RemoteError):
+    """A script ran (or could not run) on the host and gave no usable answer."""
+
+    code = "REMOTE_COMMAND_FAILED"
+
+
+class ViewerStartFailed(RemoteError):
+    """The viewer did not come up. `log_tail` holds the last lines it wrote, oldest first."""
+
+    code = "VIEWER_START_FAILED"
+    prefix = "Failed to start Remote Viewer: "
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        log_tail: tuple[str, ...] = (),
+    ) -> None:
+        tail = "\nLast lines of the viewer's log:\n" + "\n".join(log_tail) if log_tail else ""
+        super().__init__(f"{reason}{tail}", code=code, hint=hint)
+        self.log_tail = log_tail
+
+
+class RunicornNotInstalled(ViewerStartFailed):
+    code = "RUNICORN_NOT_INSTALLED"
+
+
+class ViewerExited(ViewerStartFailed):
+    code = "VIEWER_EXITED"
+
+
+class StartCancelled(ViewerStartFailed):
+    code = "START_CANCELLED"
+
+
+class SSHError(RemoteError):
+    code = "SSH_ERROR"
+    prefix = "Connection failed: "
+
+
+class Unreachable(SSHError):
+    """No SSH service answers at that address: name, route, refused, time-out, no banner."""
+
+    code = "HOST_UNREACHABLE"
+
+
+class LoginFailed(SSHError):
+    """An SSH service answers, and the login did not succeed."""
+
+    code = "LOGIN_FAILED"
+
+
+class AuthenticationFailed(LoginFailed):
+    code = "AUTH_FAILED"
+
+
+class HostKeyRevoked(LoginFailed):
+    code = "HOST_KEY_REVOKED"
+
+
+class NoCommonAlgorithm(LoginFailed):
+    code = "NO_COMMON_ALGORITHM"
+
+
+class LinkLost(SSHError):
+    """A connection that was up is gone, or does not answer within its deadline."""
+
+    code = "LINK_LOST"
