@@ -190,7 +190,13 @@ def _typed(name: str, value: Any, where: str) -> Any:
     return value
 
 
-_KIND_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of texts"}
+_KIND_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list of texts",
+}
 
 
 def _kinds() -> dict[str, type]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any, Callable
 
 TOKEN = ""
 
@@ -9,19 +10,19 @@ TOKEN = ""
 class Failure(Exception):
     """Ends the question with `{"error": code, "message": message}`."""
 
-    def __init__(self, code, message, **more):
+    def __init__(self, code: str, message: str, **more: object) -> None:
         super().__init__(message)
         self.answer = dict(more, error=code, message=message)
 
 
-def emit(event):
+def emit(event: dict) -> None:
     """Send one object (ASCII JSON on one line) and flush it."""
     # A line end first: what a startup file printed may not have ended in one.
     sys.stdout.write("\n@@" + TOKEN + " " + json.dumps(event) + "\n")
     sys.stdout.flush()
 
 
-def run(main):
+def run(main: Callable[[dict], Any]) -> None:
     """Entry point of the sent program: reads the arguments, answers what `main` returns."""
     global TOKEN
     arguments = json.loads(sys.argv[2])

@@ -1,0 +1,70 @@
+"""Plain Python between the HTTP layer and SSH. `Services` owns all of it."""
+
+from __future__ import annotations
+
+import threading
+
+from runicorn_remote.clock import Clock
+from runicorn_remote.services.connections import Connections
+from runicorn_remote.services.environments import Environments
+from runicorn_remote.services.files import Files
+from runicorn_remote.services.heartbeat import Heartbeat
+from runicorn_remote.services.known_hosts import KnownHosts
+from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.saved_connections import SavedConnections
+from runicorn_remote.services.secret_box import SecretBox
+from runicorn_remote.services.viewers import Viewers
+from runicorn_remote.settings import Settings
+from runicorn_remote.ssh.connect import Connector
+from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
+from runicorn_remote.ssh.pool import ConnectionPool
+from runicorn_remote.ssh.target import Target
+
+
+class Services:
+    """Everything one server needs, built together, started once and closed once, in order."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        """Touches no file and no network, and starts no thread."""
+        self.settings = settings
+        self.clock = clock or Clock()
+        state_dir = settings.resolved_state_dir()
+        self.state_dir = state_dir
+        # What waits for a host shares these places; see `runicorn_remote.api.limits`.
+        self.slow_requests = threading.BoundedSemaphore(settings.slow_requests)
+        self.known_hosts = KnownHosts(state_dir / "known_hosts")
+        self.saved_connections = SavedConnections(
+            state_dir / "connections.json", SecretBox(state_dir / ".secret.key")
+        )
+        self.pool = ConnectionPool(
+            Connector(settings, KnownHostsFile(state_dir / "known_hosts")),
+            open_timeout=settings.connect_timeout + settings.banner_timeout + settings.auth_timeout,
+            check_timeout=settings.probe_timeout,
+            max_connections=settings.max_connections,
+        )
+        self.connections = Connections(self.pool, self.saved_connections)
+        self.environments = Environments(settings.command_timeout, self.clock)
+        self.files = Files(settings.command_timeout)
+        launcher = Launcher(
+            start_timeout=settings.viewer_start_timeout,
+            stop_timeout=settings.viewer_stop_timeout,
+            probe_timeout=settings.probe_timeout,
+        )
+        self.viewers = Viewers(settings, self.clock, self.connections, self.pool, launcher)
+        self.heartbeat = Heartbeat(settings, self.clock, self.viewers, launcher)
+
+    def start(self) -> None:
+        """Start the background threads. Called once, by the server."""
+        self.heartbeat.start()
+
+    def close(self) -> None:
+        """End what is left, in order: heartbeat, sessions, connections; bounded by the time-outs."""
+        self.heartbeat.close()
+        self.viewers.close()
+        self.pool.close()
+
+    def disconnect(self, host: str, port: int, username: str, *, stop_viewers: bool) -> bool:
+        """End the user's hold on a connection, on request also the viewers over it."""
+        if stop_viewers:
+            self.viewers.stop_all(Target.of(host, port, username))
+        return self.connections.disconnect(host, port, username)

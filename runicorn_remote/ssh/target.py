@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from runicorn_remote.errors import InvalidConnectionId, InvalidValue
 
 # Host names, addresses, ssh_config aliases; a zone for link-local IPv6 (fe80::1%eth0).
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
+_HOST = re.compile(
+    r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?"
+)
 _MAX_NAME = 255
 
 # Identities are compared, never stored: the key of the hash lives and dies with the process.
@@ -37,9 +39,7 @@ class Target:
         if not host:
             raise InvalidValue("Invalid host: it is empty")
         if len(host) > _MAX_NAME or not _HOST.fullmatch(host):
-            raise InvalidValue(
-                "Invalid host: give a host name or an address, without user, port or spaces"
-            )
+            raise InvalidValue("Invalid host: give a host name or an address, without user, port or spaces")
         if not 1 <= port <= 65535:
             raise InvalidValue("Invalid port: a port is a number from 1 to 65535")
         if not username:
@@ -54,13 +54,12 @@ class Target:
     def parse(cls, connection_id: str) -> Target:
         """Read `user@host:port`: the port behind the last `:`, the user before the last `@`.
 
+        An IPv6 host may stand without its brackets: the frontend puts ids together from a form.
         Raises `InvalidConnectionId`.
         """
         left, colon, port = connection_id.rpartition(":")
         username, at, host = left.rpartition("@")
         if not (colon and at and port.isascii() and port.isdigit() and len(port) <= 5):
-            raise InvalidConnectionId(_shown(connection_id))
-        if ":" in host and not (host.startswith("[") and host.endswith("]")):
             raise InvalidConnectionId(_shown(connection_id))
         try:
             return cls.of(host, int(port), username)

@@ -1,0 +1,74 @@
+"""Credentials, and what the connection routes take and answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_load, validates_schema
+
+from runicorn_remote.api.base import Schema
+from runicorn_remote.api.schemas.fields import MAX_KEY_TEXT, Flag, OptionalText, Port, Secret, Text
+from runicorn_remote.services.connections import Login
+
+
+class CredentialsSchema(Schema):
+    """Host and account with what proves it, or a saved server that supplies what is missing."""
+
+    host = OptionalText(max_length=1024)
+    port = Port(load_default=None)
+    username = OptionalText(max_length=1024)
+    password = Secret()
+    private_key = Secret(max_length=MAX_KEY_TEXT)
+    private_key_path = OptionalText()
+    passphrase = Secret()
+    use_agent = Flag(load_default=True)
+    saved_server_id = OptionalText(max_length=1024)
+
+    @validates_schema(skip_on_field_errors=False)
+    def require_host(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Without a saved server, host and user name have to be there."""
+        if data.get("saved_server_id"):
+            return
+        missing = [name for name in ("host", "username") if not data.get(name)]
+        if missing:
+            raise ValidationError({name: ["Missing data for required field."] for name in missing})
+
+    @post_load
+    def make_login(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Gather the credentials in one object, so that views never hold a bare secret."""
+        names = CredentialsSchema._declared_fields
+        login = Login(**{name: data.pop(name) for name in names})
+        return {"login": login, **data}
+
+
+class DisconnectSchema(Schema):
+    host = Text(required=True, max_length=1024)
+    port = Port(load_default=22)
+    username = Text(required=True, max_length=1024)
+    stop_viewers = Flag(load_default=False)
+
+
+class ConnectedSchema(Schema):
+    ok = fields.Boolean()
+    connection_id = fields.String()
+    host = fields.String()
+    port = fields.Integer()
+    username = fields.String()
+    connected = fields.Boolean()
+
+
+class OkSchema(Schema):
+    ok = fields.Boolean()
+    message = fields.String()
+
+
+class ConnectionSchema(Schema):
+    key = fields.String()
+    host = fields.String()
+    port = fields.Integer()
+    username = fields.String()
+    connected = fields.Boolean()
+
+
+class ConnectionsSchema(Schema):
+    sessions = fields.List(fields.Nested(ConnectionSchema))

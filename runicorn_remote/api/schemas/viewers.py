@@ -1,0 +1,64 @@
+"""What the viewer routes take and answer."""
+
+from __future__ import annotations
+
+from marshmallow import fields
+
+from runicorn_remote.api.base import Schema
+from runicorn_remote.api.schemas.connections import CredentialsSchema
+from runicorn_remote.api.schemas.fields import OptionalText, Port, Text
+
+
+class StartSchema(CredentialsSchema):
+    remote_root = Text(required=True)
+    local_port = Port(load_default=None, allow_none=True)
+    remote_port = Port(load_default=None, allow_none=True)
+    conda_env = OptionalText()
+
+
+class StopSchema(Schema):
+    session_id = Text(required=True, max_length=1024)
+
+
+class TunnelSchema(Schema):
+    bytesIn = fields.Integer()
+    bytesOut = fields.Integer()
+    openConnections = fields.Integer()
+    totalConnections = fields.Integer()
+
+
+class SessionSchema(Schema):
+    """One viewer: camelCase, as the frontend reads it."""
+
+    sessionId = fields.String()
+    host = fields.String()
+    sshPort = fields.Integer()
+    username = fields.String()
+    localPort = fields.Integer()
+    remotePort = fields.Integer(allow_none=True)
+    remoteRoot = fields.String()
+    remotePid = fields.Integer(allow_none=True)
+    status = fields.String()
+    startedAt = fields.Integer(metadata={"description": "ms since the epoch"})
+    uptimeSeconds = fields.Float()
+    isActive = fields.Boolean()
+    url = fields.String()
+    condaEnv = fields.String(allow_none=True)
+    runicornVersion = fields.String(allow_none=True)
+    error = fields.String(allow_none=True)
+    errorCode = fields.String(allow_none=True)
+    phase = fields.String()
+    tunnel = fields.Nested(TunnelSchema)
+    reconnects = fields.Integer()
+    restarts = fields.Integer()
+    lastHealthyAt = fields.Integer(allow_none=True, metadata={"description": "ms since the epoch"})
+
+
+class StartedSchema(Schema):
+    ok = fields.Boolean()
+    session = fields.Nested(SessionSchema)
+    message = fields.String()
+
+
+class SessionsSchema(Schema):
+    sessions = fields.List(fields.Nested(SessionSchema))

@@ -1,0 +1,57 @@
+"""Starting, watching and ending remote viewers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runicorn_remote.api.base import Blueprint, services
+from runicorn_remote.api.limits import slow
+from runicorn_remote.api.schemas.connections import OkSchema
+from runicorn_remote.api.schemas.viewers import (
+    SessionSchema,
+    SessionsSchema,
+    StartedSchema,
+    StartSchema,
+    StopSchema,
+)
+
+bp = Blueprint("viewers", __name__, url_prefix="/api/remote/viewer", description="Remote viewers")
+
+
+@bp.post("/start")
+@bp.arguments(StartSchema)
+@bp.response(200, StartedSchema)
+@slow
+def start(body: dict[str, Any]) -> dict[str, Any]:
+    """Start a viewer and open a local port to it. Answers when it has answered through the tunnel."""
+    session = services().viewers.start(
+        body["login"],
+        remote_root=body["remote_root"],
+        local_port=body["local_port"],
+        remote_port=body["remote_port"],
+        environment=body["conda_env"],
+    )
+    return {"ok": True, "session": session, "message": f"Remote Viewer ready at {session['url']}"}
+
+
+@bp.post("/stop")
+@bp.arguments(StopSchema)
+@bp.response(200, OkSchema)
+def stop(body: dict[str, Any]) -> dict[str, Any]:
+    """End a viewer, its tunnel and its hold on the connection; cancel one that is still starting."""
+    services().viewers.stop(body["session_id"])
+    return {"ok": True, "message": f"Session {body['session_id']} stopped"}
+
+
+@bp.get("/sessions")
+@bp.response(200, SessionsSchema)
+def sessions() -> dict[str, Any]:
+    """All viewers, starting ones included."""
+    return {"sessions": services().viewers.snapshots()}
+
+
+@bp.get("/status/<session_id>")
+@bp.response(200, SessionSchema)
+def status(session_id: str) -> dict[str, Any]:
+    """One viewer."""
+    return services().viewers.snapshot(session_id)

@@ -1,0 +1,61 @@
+"""The application factory. It starts no thread: the server starts the `Services` it is given."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_smorest import Api
+
+from runicorn_remote._version import __version__
+from runicorn_remote.api import (
+    connections,
+    environments,
+    errors,
+    files,
+    guards,
+    health,
+    known_hosts,
+    saved_connections,
+    status,
+    viewers,
+)
+from runicorn_remote.services import Services
+from runicorn_remote.settings import Settings
+
+BLUEPRINTS = (
+    connections.bp,
+    known_hosts.bp,
+    environments.bp,
+    viewers.bp,
+    files.bp,
+    status.bp,
+    saved_connections.bp,
+    health.bp,
+)
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+    """Build the WSGI application.
+
+    `services` may be given (tests give fakes); else they are built from `settings`, by default from
+    the configuration file and the environment. The caller starts and closes `app.extensions[
+    "runicorn_remote"]`; under a foreign WSGI server `wsgi.py` does.
+    """
+    if services is None:
+        services = Services(settings or Settings.load())
+    app = Flask("runicorn_remote", static_folder=None)
+    app.config.update(
+        API_TITLE="Runicorn Remote API",
+        API_VERSION=__version__,
+        OPENAPI_VERSION="3.0.3",
+        MAX_CONTENT_LENGTH=services.settings.max_body_bytes,
+        PROPAGATE_EXCEPTIONS=False,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = False
+    app.extensions["runicorn_remote"] = services
+    api = Api(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    errors.register(app)
+    guards.register(app)
+    return app

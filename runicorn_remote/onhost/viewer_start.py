@@ -1,0 +1,206 @@
+"""One start of a viewer, from the fork to the first listen. Runs on the remote machine: Python >= 3.6."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from runicorn_remote.onhost.common import Failure, emit
+from runicorn_remote.onhost.listeners import LOOPBACK, free_port, listens
+from runicorn_remote.onhost.private_files import (
+    LOG_NAME,
+    host_name,
+    log_tail,
+    open_log,
+    private_dir,
+    read_record,
+    remove_private_dir,
+    to_path,
+    to_text,
+    write_record,
+)
+from runicorn_remote.onhost.processes import end_group, is_ours, kill_orphans, start_time
+
+_PORT_TAKEN = re.compile(r"address already in use|\[Errno (?:98|48)\]", re.IGNORECASE)
+# Seconds a viewer has to end itself when its start is taken back.
+_END_TIMEOUT = 3.0
+
+
+class ReaderGone(Exception):
+    """Nobody reads our answers any more: the start was cancelled, or the connection is gone."""
+
+
+class ViewerStart:
+    """The private directory and one process at a time, until the viewer listens or `close` takes all back.
+
+    `root` is a path of this machine, `environment` what `find_one` gives, `idle_timeout` in seconds or None.
+    """
+
+    def __init__(
+        self, session_id: str, root: str, environment: dict, port: int, idle_timeout: "float | None"
+    ) -> None:
+        self._session_id = session_id
+        self._root = root
+        self._environment = environment
+        self._port = port
+        self._idle_timeout = idle_timeout
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started: str | None = None
+        self._handed_over = False
+        self._signalled = False
+        self._directory = private_dir(session_id)
+        self._refuse_a_second_viewer()
+
+    def run(self, timeout: float, ports_tried: int) -> None:
+        """Launch and watch, with another port if one is lost; tells all events but `prepared`.
+
+        Raises `Failure` VIEWER_START_TIMEOUT after `timeout` seconds, and `ReaderGone`.
+        """
+        # Only noted: an exception in the middle of a fork would leave a process nobody knows.
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, self._note_signal)
+        began = time.monotonic()
+        for ports_left in reversed(range(ports_tried)):
+            child = self._launch()
+            status = self._watch(child, began + timeout)
+            if status is None:
+                seconds = round(time.monotonic() - began, 3)
+                self.tell(event="listening", port=self._port, pid=child.pid, seconds=seconds)
+                self._handed_over = True
+                return
+            kill_orphans(child.pid)
+            # Anybody may take the port between our look and the viewer's bind.
+            if not ports_left or not _PORT_TAKEN.search("\n".join(self._log_tail())):
+                self.tell(event="exited", status=status, log_tail=self._log_tail())
+                return
+            self._port = free_port()
+
+    def tell(self, **event: object) -> None:
+        """Send one event. Raises `ReaderGone`."""
+        try:
+            emit(event)
+        except OSError:
+            raise ReaderGone() from None
+
+    def close(self) -> None:
+        """Unless the viewer listens: end its processes and remove its files."""
+        if self._handed_over:
+            return
+        if self._child is not None:
+            end_group(self._child.pid, self._started, _END_TIMEOUT)
+            self._child.poll()
+        remove_private_dir(self._directory, self._session_id)
+
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        python = self._environment["python"]
+        command = [to_path(python), "-m", "runicorn", "viewer", "--storage", self._root, "--host", LOOPBACK]
+        command += ["--port", str(self._port), "--remote-mode", "--log-level", "INFO"]
+        if self._idle_timeout and _has_idle_timeout(self._environment["runicorn"]):
+            command += ["--idle-timeout", str(int(self._idle_timeout))]
+        log = open_log(self._directory)
+        try:
+            # With -m Python imports from the working directory first: in ours nobody can plant a module.
+            child = subprocess.Popen(
+                [os.fsencode(word) for word in command],
+                cwd=self._directory,
+                env=self._environ(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        self._child, self._started = child, start_time(child.pid)
+        write_record(
+            self._directory,
+            {
+                "session_id": self._session_id,
+                "pid": child.pid,
+                "start_time": self._started,
+                "port": self._port,
+                "remote_root": to_text(self._root),
+                "python": python,
+                "hostname": host_name(),
+                "launched_at": int(time.time() * 1000),
+            },
+        )
+        self.tell(
+            event="launched",
+            pid=child.pid,
+            start_time=self._started,
+            port=self._port,
+            directory=to_text(self._directory),
+        )
+        return child
+
+    def _environ(self) -> "dict[str, str]":
+        environ = dict(os.environ)
+        environ["PYTHONUNBUFFERED"] = "1"
+        environ["RUNICORN_REMOTE_SESSION"] = self._session_id
+        # Left alone, runicorn logs to /tmp/runicorn-viewer, which belongs to the first user of the machine
+        # who started one; it fails for the next. It also removes old neighbours of its log directory.
+        environ["RUNICORN_REMOTE_SESSION_ID"] = self._session_id
+        environ["RUNICORN_REMOTE_LOG_DIR"] = os.path.join(self._directory, "logs", "session")
+        environ["RUNICORN_LOG_FILE"] = os.path.join(self._directory, LOG_NAME)
+        # On macOS this would make a virtual environment's Python believe that it is ours.
+        environ.pop("__PYVENV_LAUNCHER__", None)
+        return environ
+
+    def _watch(self, child: "subprocess.Popen[bytes]", deadline: float) -> "int | None":
+        """None as soon as the viewer listens, its exit status if it ends."""
+        pause = 0.005
+        next_test = time.monotonic() + 1.0
+        reader = select.poll()
+        reader.register(1, 0)  # Errors and hang-ups are told without being asked for.
+        while True:
+            status = child.poll()
+            if status is not None or listens(self._port, child.pid):
+                return status
+            now = time.monotonic()
+            if now >= deadline:
+                raise Failure(
+                    "VIEWER_START_TIMEOUT",
+                    f"The viewer did not listen on port {self._port} in time",
+                    log_tail=self._log_tail(),
+                )
+            if self._signalled:
+                raise Failure("START_CANCELLED", "The start was interrupted on the host")
+            if now >= next_test:
+                next_test = now + 1.0
+                _test_reader()
+            # Nothing wakes us when another process begins to listen, so this has to poll. The time
+            # between two looks is spent where a reader that goes away is noticed at once.
+            if reader.poll(int(pause * 1000)):
+                raise ReaderGone()
+            pause = min(pause * 1.5, 0.05)
+
+    def _refuse_a_second_viewer(self) -> None:
+        record = read_record(self._directory)
+        pid = record.get("pid")
+        if isinstance(pid, int) and is_ours(pid, record.get("start_time")):
+            raise Failure("VIEWER_RUNNING", f"A viewer of this session is already running (process {pid})")
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        self._signalled = True
+
+    def _log_tail(self) -> "list[str]":
+        return log_tail(os.path.join(self._directory, LOG_NAME))
+
+
+def _test_reader() -> None:
+    # For systems whose poll() says nothing about the other end of a pipe.
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        raise ReaderGone() from None
+
+
+def _has_idle_timeout(version: "str | None") -> bool:
+    """Runicorn has the option since 0.7.0, and an option it does not know ends it."""
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
+    return numbers is not None and (int(numbers.group(1)), int(numbers.group(2))) >= (0, 7)

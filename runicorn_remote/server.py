@@ -1,0 +1,110 @@
+"""The server process: waitress, signals, and an end in order.
+
+SIGTERM and SIGINT raise SystemExit in the main thread, where waitress waits for sockets; it then
+stops accepting and lets requests finish. After that the services are closed: heartbeat, viewers,
+connections.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from flask import Flask
+from waitress.server import create_server
+
+from runicorn_remote._version import __version__
+from runicorn_remote.app import create_app
+from runicorn_remote.redaction import RedactingFormatter, redactor
+from runicorn_remote.services import Services
+from runicorn_remote.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def configure_logging(level: str) -> None:
+    """One handler at the root, with the redactor in it. paramiko's own chatter stays at warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter(redactor, _LOG_FORMAT))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    for library in ("paramiko", "fabric", "invoke"):
+        # Their errors reach us as exceptions; their logs would tell them twice, with a traceback.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+def serve(settings: Settings) -> int:
+    """Run until a signal. Returns the exit status."""
+    configure_logging(settings.log_level)
+    services = Services(settings)
+    app = create_app(services=services)
+    where: dict[str, object] = (
+        {"unix_socket": settings.unix_socket, "unix_socket_perms": "600"}
+        if settings.unix_socket
+        else {"host": settings.host, "port": settings.port}
+    )
+    try:
+        server = create_server(
+            app,
+            **where,
+            threads=settings.threads,
+            ident=None,
+            connection_limit=1000,
+            asyncore_use_poll=True,
+            # Flask answers 413 with JSON at its own limit; this one only has to be above it.
+            max_request_body_size=settings.max_body_bytes * 2,
+        )
+    except OSError as error:
+        logger.error("Cannot listen on %s: %s", _shown(settings), error.strerror or error)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _on_signal(services))
+    services.start()
+    logger.info("runicorn-remote %s listens on %s", __version__, _shown(settings, server))
+    try:
+        server.run()
+    finally:
+        logger.info("Shutting down")
+        server.close()
+        services.close()
+        logger.info("Shut down")
+    return 0
+
+
+def wsgi_app() -> Flask:
+    """The application for a foreign WSGI server, started, and closed when the process ends."""
+    settings = Settings.load()
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    services: Services = app.extensions["runicorn_remote"]
+    services.start()
+    atexit.register(services.close)
+    return app
+
+
+def _on_signal(services: Services) -> Callable[[int, FrameType | None], NoReturn]:
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        # A second signal must not interrupt the clean-up.
+        for ignored in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ignored, signal.SIG_IGN)
+        services.viewers.cancel_starts()
+        raise SystemExit(0)
+
+    return handle
+
+
+def _shown(settings: Settings, server: object = None) -> str:
+    if settings.unix_socket:
+        return settings.unix_socket
+    port = getattr(server, "effective_port", settings.port)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{port}"

@@ -1,0 +1,127 @@
+"""The connections users hold, and what proves who they are."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from runicorn_remote.errors import ConnectionNotFound, InvalidValue, SavedServerMismatch
+from runicorn_remote.services.saved_connections import SavedConnections
+from runicorn_remote.ssh.host import RemoteHost
+from runicorn_remote.ssh.pool import ConnectionPool
+from runicorn_remote.ssh.target import Credentials, Target
+
+# The holder in the pool that stands for the people at the API; viewers hold by their session id.
+USER = "user"
+
+
+@dataclass(frozen=True, repr=False)
+class Login:
+    """What a request brought. Absent values are None; a saved server supplies what is missing."""
+
+    host: str | None = None
+    port: int | None = None
+    username: str | None = None
+    password: str | None = None
+    private_key: str | None = None
+    private_key_path: str | None = None
+    passphrase: str | None = None
+    use_agent: bool = True
+    saved_server_id: str | None = None
+
+    @property
+    def has_secret(self) -> bool:
+        return any((self.password, self.private_key, self.private_key_path, self.saved_server_id))
+
+
+class Connections:
+    """Thread-safe. Its lock is never held while a host is asked."""
+
+    def __init__(self, pool: ConnectionPool, saved_connections: SavedConnections) -> None:
+        self._pool = pool
+        self._saved_connections = saved_connections
+        self._lock = threading.Lock()
+        self._held: dict[Target, RemoteHost] = {}
+
+    def connect(self, login: Login) -> Target:
+        """Log in, or reuse the live connection of the same identity; the user holds it afterwards.
+
+        Raises what `runicorn_remote.ssh.connect.Connector` raises, `SavedServerNotFound`,
+        `SavedServerMismatch`, `InvalidValue`.
+        """
+        target, credentials = self.resolve(login)
+        host = self._pool.open(target, credentials, USER)
+        with self._lock:
+            previous = self._held.get(target)
+            self._held[target] = host
+        if previous is not None and previous is not host:
+            self._pool.release(previous, USER)
+        return target
+
+    def open_for(self, login: Login, holder: str) -> RemoteHost:
+        """A connection for a viewer session. Without any secret, the one the user holds serves."""
+        target, credentials = self.resolve(login)
+        if not login.has_secret:
+            host = self._live(target)
+            if host is not None:
+                self._pool.hold(host, holder)
+                return host
+        return self._pool.open(target, credentials, holder)
+
+    def get(self, connection_id: str) -> RemoteHost:
+        """The connection behind an id. Raises `InvalidConnectionId` or `ConnectionNotFound`."""
+        host = self._live(Target.parse(connection_id))
+        if host is None:
+            raise ConnectionNotFound(connection_id)
+        return host
+
+    def list(self) -> builtins.list[dict[str, Any]]:
+        """The connections users hold, in the shape of `/sessions`. Touches no network."""
+        with self._lock:
+            held = list(self._held.items())
+        return [
+            {
+                "key": target.connection_id,
+                "host": target.host,
+                "port": target.port,
+                "username": target.username,
+                "connected": host.connected,
+            }
+            for target, host in held
+        ]
+
+    def disconnect(self, host: str, port: int, username: str) -> bool:
+        """End the user's hold. False if there was none. Viewers over the same connection keep theirs."""
+        target = Target.of(host, port, username)
+        with self._lock:
+            held = self._held.pop(target, None)
+        if held is None:
+            return False
+        self._pool.release(held, USER)
+        return True
+
+    def resolve(self, login: Login) -> tuple[Target, Credentials]:
+        """Fill in from the saved server and validate."""
+        values = {name: getattr(login, name) for name in _FROM_SAVED}
+        if login.saved_server_id is not None:
+            saved = self._saved_connections.server(login.saved_server_id)
+            for name in ("host", "port", "username"):
+                if values[name] is not None and values[name] != getattr(saved, name):
+                    raise SavedServerMismatch(name)
+            for name, value in values.items():
+                if value is None:
+                    values[name] = getattr(saved, name)
+        if values["host"] is None or values["username"] is None:
+            raise InvalidValue("host and username are required unless saved_server_id resolves them")
+        target = Target.of(values.pop("host"), values.pop("port") or 22, values.pop("username"))
+        return target, Credentials(**values, use_agent=login.use_agent)
+
+    def _live(self, target: Target) -> RemoteHost | None:
+        with self._lock:
+            host = self._held.get(target)
+        return host if host is not None and host.connected else None
+
+
+_FROM_SAVED = ("host", "port", "username", "password", "private_key", "private_key_path", "passphrase")

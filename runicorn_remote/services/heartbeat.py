@@ -1,0 +1,139 @@
+"""Looks after running viewers: one thread that asks, a few that wait for the answers.
+
+Three things are told apart, nearest first: the viewer's health (a request over the SSH connection,
+not counted as use), the link (a channel opened within a deadline), the process (asked of the host).
+A dead host delays no other: every probe runs in a small pool and has a deadline of its own.
+
+A viewer ends itself after half an hour without a request, and a health check is a request. So a
+viewer whose tunnel nobody has used for `idle_probe_after` seconds is only asked for its process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from runicorn_remote.clock import Clock
+from runicorn_remote.errors import LinkLost, RemoteError
+from runicorn_remote.services import health_check
+from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.viewer_session import DISCONNECTED, ERROR, STOPPED, WATCHED, ViewerSession
+from runicorn_remote.services.viewers import Viewers
+from runicorn_remote.settings import Settings
+from runicorn_remote.ssh.host import RemoteHost
+from runicorn_remote.ssh.http_probe import probe_http
+
+logger = logging.getLogger(__name__)
+
+_PROBES = 8
+# One slow answer is a busy viewer; two in a row are worth a word.
+_FAILURES_UNTIL_DEGRADED = 2
+
+
+class Heartbeat:
+    """Owns the threads `heartbeat` and `probe-N`. `start` and `close` are called once, by `Services`."""
+
+    def __init__(self, settings: Settings, clock: Clock, viewers: Viewers, launcher: Launcher) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._viewers = viewers
+        self._launcher = launcher
+        self._executor = ThreadPoolExecutor(_PROBES, thread_name_prefix="probe")
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop asking. Probes under way end at their deadlines at the latest."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(self._settings.shutdown_timeout)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self) -> None:
+        """Look now: something was noticed elsewhere, such as a transport that ended."""
+        self._wake.set()
+
+    def tick(self, now: float) -> None:
+        """Start a probe for every session that has none under way. `now` is the clock's monotonic time."""
+        for session in self._viewers.sessions():
+            if session.status in WATCHED and self._claim(session):
+                self._executor.submit(self._probe, session, now)
+        self._viewers.prune()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self.tick(self._clock.monotonic())
+            except Exception:
+                logger.exception("The heartbeat stumbled; it goes on")
+            self._wake.wait(self._settings.heartbeat_interval)
+            self._wake.clear()
+
+    def _claim(self, session: ViewerSession) -> bool:
+        with self._lock:
+            if session.id in self._under_way:
+                return False
+            self._under_way.add(session.id)
+            return True
+
+    def _probe(self, session: ViewerSession, now: float) -> None:
+        try:
+            self.examine(session, now)
+        except Exception:
+            logger.exception("The probe of session %s failed unexpectedly", session.id)
+        finally:
+            with self._lock:
+                self._under_way.discard(session.id)
+
+    def examine(self, session: ViewerSession, now: float) -> None:
+        """Ask once and let the session know. Takes at most the three deadlines together."""
+        host, process = session.host, session.process
+        if host is None or process is None:
+            return
+        in_use = now - session.tunnel.last_activity < self._settings.idle_probe_after
+        if in_use and self._answers(host, process.port):
+            session.healthy()
+            return
+        try:
+            host.check(self._settings.probe_timeout)
+            state = self._launcher.process_state(host, session.id, process)
+        except LinkLost as error:
+            self._link_lost(session, error)
+        except RemoteError as error:
+            logger.info("Session %s: the host gave no answer about its process: %s", session.id, error)
+            session.deaf(_FAILURES_UNTIL_DEGRADED)
+        else:
+            if not state.alive:
+                self._process_gone(session, state.idle_exit, state.log_tail)
+            elif in_use:
+                session.deaf(_FAILURES_UNTIL_DEGRADED)
+
+    def _answers(self, host: RemoteHost, port: int) -> bool:
+        try:
+            answer = probe_http(host.transport, port, "/api/health", self._settings.health_timeout)
+        except (RemoteError, OSError, EOFError):
+            return False
+        return health_check.says_ok(answer.status, answer.body)
+
+    def _link_lost(self, session: ViewerSession, error: LinkLost) -> None:
+        if session.end(DISCONNECTED, str(error), error.code):
+            logger.warning("Session %s: the link to %s is lost: %s", session.id, session.target, error.reason)
+            session.tunnel.detach()
+
+    def _process_gone(self, session: ViewerSession, idle_exit: bool, log_tail: tuple[str, ...]) -> None:
+        if idle_exit:
+            ended = session.end(STOPPED, "The viewer ended itself after a time without requests", "IDLE_EXIT")
+        else:
+            tail = "\nLast lines of its log:\n" + "\n".join(log_tail) if log_tail else ""
+            ended = session.end(ERROR, f"The viewer's process ended unexpectedly{tail}", "VIEWER_CRASHED")
+        if ended:
+            logger.warning("Session %s on %s: the viewer is gone", session.id, session.target)
+            self._viewers.release(session)

@@ -1,0 +1,257 @@
+"""The servers and connection profiles a user saved, in Runicorn's own `connections.json`.
+
+A client sees the list without secrets and posts the whole list back, so a secret that is absent
+from a known entry has to be kept. Runicorn may change the file beside us: it is read on every call,
+and our own writers take `connections.json.lock`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runicorn_remote import redaction
+from runicorn_remote.errors import InvalidValue, SavedServerNotFound, StateError
+from runicorn_remote.services.private_files import (
+    make_private_directory,
+    read_private,
+    state_lock,
+    write_private,
+)
+from runicorn_remote.services.saved_entries import (
+    FLAGS,
+    SECRET_FIELDS,
+    Arranged,
+    Entry,
+    Key,
+    arrange,
+    fault,
+    from_json,
+    is_same_account,
+    key_of,
+    normalised,
+    to_json,
+)
+from runicorn_remote.services.secret_box import SecretBox, is_token
+
+logger = logging.getLogger(__name__)
+
+MAX_ENTRIES = 1000
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+# Inside the class below `list` is its method.
+Entries = list[Entry]
+Items = list[Any]
+
+
+@dataclass(frozen=True)
+class SavedServer:
+    """A saved server with its secrets in clear. An absent secret is None.
+
+    `unreadable` names the secrets that are saved and cannot be decrypted (their value is None).
+    """
+
+    id: str
+    host: str
+    port: int
+    username: str
+    auth_method: str | None = None
+    private_key_path: str | None = None
+    password: str | None = field(default=None, repr=False)
+    private_key: str | None = field(default=None, repr=False)
+    passphrase: str | None = field(default=None, repr=False)
+    unreadable: tuple[str, ...] = ()
+
+
+class SavedConnections:
+    """Lists, replaces and looks up saved entries. May be called from any thread.
+
+    Every method raises `StateError` if the file cannot be used; it is not changed then. `lock_timeout`
+    is in seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        box: SecretBox,
+        redactor: redaction.Redactor = redaction.redactor,
+        lock_timeout: float = 10.0,
+    ) -> None:
+        self._path = path
+        self._box = box
+        self._redactor = redactor
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock_timeout = lock_timeout
+
+    def list(self) -> Entries:
+        """All servers and connections, without their secrets; servers with the three `hasSaved…` flags."""
+        return [self._masked(entry) for entry in self._load().shown]
+
+    def replace(self, entries: Sequence[Any]) -> None:
+        """Save `entries` as the whole new list.
+
+        Absent secrets of known entries are kept; null, an empty text or a `hasSaved…: false` without
+        the secret forgets them. Raises `InvalidValue` for a list that cannot be saved.
+        """
+        posted = self._validated(entries)
+        make_private_directory(self._path.parent)
+        with state_lock(self._lock_path, self._lock_timeout):
+            stored = self._load()
+            keys = {key_of(entry) for entry in posted}
+            items = [self._to_store(entry, _before(entry, keys, stored)) for entry in posted]
+            write_private(self._path, self._encoded(items + stored.hidden))
+
+    def server(self, server_id: str) -> SavedServer:
+        """The server with its secrets. Raises `SavedServerNotFound`."""
+        for entry in self._load().shown:
+            if entry["kind"] == "server" and entry["id"] == server_id:
+                return self._opened(entry)
+        raise SavedServerNotFound(server_id[:200])
+
+    def _load(self) -> Arranged:
+        data = read_private(self._path, MAX_FILE_BYTES)
+        if data is None:
+            return arrange([])
+        try:
+            items = from_json(data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise self._unusable("it is not valid JSON") from error
+        if not isinstance(items, list):
+            raise self._unusable("it is not a JSON array")
+        return arrange(items)
+
+    def _unusable(self, why: str) -> StateError:
+        return StateError(
+            f"{self._path} cannot be read: {why}. It was not changed. "
+            "Repair it, or move it away to start anew."
+        )
+
+    def _validated(self, entries: Sequence[Any]) -> Entries:
+        if not isinstance(entries, (list, tuple)):
+            raise InvalidValue("Send the whole list of saved connections as a JSON array.")
+        if len(entries) > MAX_ENTRIES:
+            raise InvalidValue(f"The list has {len(entries)} entries; at most {MAX_ENTRIES} can be saved.")
+        posted: Entries = []
+        seen: set[Key] = set()
+        for number, item in enumerate(entries, 1):
+            if not isinstance(item, dict):
+                raise InvalidValue(f"Entry {number} of the list is not an object.")
+            entry = normalised(item)
+            # Before anything can be said about it.
+            self._redactor.register(
+                value for value in map(entry.get, SECRET_FIELDS) if isinstance(value, str)
+            )
+            problem = fault(entry)
+            if not problem and key_of(entry) in seen:
+                problem = "another entry has the same id"
+            if problem:
+                label = f"Entry {number} of the list{self._quoted(entry.get('name'))}"
+                raise InvalidValue(f"{label} cannot be saved: {problem}.")
+            seen.add(key_of(entry))
+            posted.append(entry)
+        return posted
+
+    def _quoted(self, name: Any) -> str:
+        if not isinstance(name, str) or not name:
+            return ""
+        shown = name if name.isprintable() else ascii(name)[1:-1]
+        return f' ("{self._redactor.redact(shown)[:60]}")'
+
+    def _to_store(self, entry: Entry, before: Entry) -> Entry:
+        """The entry as it goes into the file: secrets sealed, those it leaves open taken from `before`."""
+        result = dict(entry)
+        for name in SECRET_FIELDS:
+            given, kept = result.pop(name, None), before.get(name)
+            if given:
+                result[name] = self._sealed(given)
+            elif kept and name not in entry and not self._is_forgotten(name, entry, kept):
+                result[name] = self._kept(kept)
+        if entry["kind"] == "server":
+            kept_path = before.get("privateKeyPath")
+            if "privateKeyPath" not in entry and kept_path and entry.get("hasSavedPrivateKey") is not False:
+                result["privateKeyPath"] = kept_path
+            if not result.get("privateKeyPath"):
+                result.pop("privateKeyPath", None)
+            for flag in FLAGS.values():
+                result.pop(flag, None)
+        return result
+
+    def _is_forgotten(self, name: str, entry: Entry, kept: str) -> bool:
+        """Whether a flag forgets an absent secret.
+
+        A secret we cannot decrypt was reported as not saved, and that flag comes back with every save:
+        it says nothing then, and the secret stays for the day its key is back.
+        """
+        return entry.get(FLAGS.get(name, "")) is False and self._open(kept) is not None
+
+    def _sealed(self, secret: str) -> str:
+        """The token of a new secret. A token of ours (a restored backup) is taken as it is."""
+        if is_token(secret) and self._open(secret) is not None:
+            return secret
+        return self._box.encrypt(secret)
+
+    def _kept(self, stored: str) -> str:
+        """A stored value, unchanged unless it is clear text of an older version."""
+        if is_token(stored):
+            return stored
+        clear = self._open(stored)
+        return stored if clear is None else self._box.encrypt(clear)
+
+    def _open(self, stored: str) -> str | None:
+        """The text of a stored secret, registered with the redactor; None if it cannot be decrypted."""
+        try:
+            text = self._box.decrypt(stored)
+        except StateError as error:
+            logger.warning("%s", error)
+            return None
+        self._redactor.register([text])
+        return text
+
+    def _masked(self, entry: Entry) -> Entry:
+        secrets = {name: entry[name] for name in SECRET_FIELDS if entry.get(name)}
+        result = {name: value for name, value in entry.items() if name not in SECRET_FIELDS}
+        if entry["kind"] == "server":
+            for name, flag in FLAGS.items():
+                result[flag] = name in secrets and bool(self._open(secrets[name]))
+            result["hasSavedPrivateKey"] = result["hasSavedPrivateKey"] or bool(entry.get("privateKeyPath"))
+        return result
+
+    def _opened(self, entry: Entry) -> SavedServer:
+        stored = {name: entry[name] for name in FLAGS if entry.get(name)}
+        secrets = {name: self._open(value) for name, value in stored.items()}
+        auth_method = entry.get("authMethod")
+        return SavedServer(
+            id=entry["id"],
+            host=entry["host"],
+            port=entry["port"],
+            username=entry["username"],
+            auth_method=auth_method if isinstance(auth_method, str) else None,
+            private_key_path=entry.get("privateKeyPath") or None,
+            unreadable=tuple(name for name, value in secrets.items() if value is None),
+            **{name: value or None for name, value in secrets.items()},
+        )
+
+    def _encoded(self, items: Items) -> bytes:
+        try:
+            data = to_json(items)
+        except (ValueError, RecursionError) as error:
+            raise self._unusable("an entry in it cannot be written back") from error
+        if len(data) > MAX_FILE_BYTES:
+            raise InvalidValue(f"The list is too large to be saved: more than {MAX_FILE_BYTES} bytes.")
+        return data
+
+
+def _before(entry: Entry, posted_keys: set[Key], stored: Arranged) -> Entry:
+    """The stored form of a posted entry; empty for a new one.
+
+    The frontend gives servers ids of its own and posts them back without secrets, with the flags it
+    was shown: such a server is found by its account, if no posted entry has its old id.
+    """
+    known = stored.get(key_of(entry))
+    if known is None and any(entry.get(flag) is True for flag in FLAGS.values()):
+        renamed = (other for other in stored.shown if is_same_account(other, entry))
+        known = next((other for other in renamed if key_of(other) not in posted_keys), None)
+    return known or {}

@@ -1,0 +1,265 @@
+"""Starting, listing and ending viewers. What changes a session's state lives in `viewer_session`,
+what happens on the host in `launcher`, what happens by itself in `heartbeat`."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from typing import Any
+
+from runicorn_remote.clock import Clock
+from runicorn_remote.errors import (
+    Busy,
+    InvalidValue,
+    RemoteError,
+    SessionNotFound,
+    StartCancelled,
+    ViewerExited,
+    ViewerStartFailed,
+)
+from runicorn_remote.services import health_check
+from runicorn_remote.services.connections import Connections, Login
+from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.viewer_session import ENDED, ViewerSession
+from runicorn_remote.settings import Settings
+from runicorn_remote.ssh.host import RemoteHost
+from runicorn_remote.ssh.pool import ConnectionPool
+from runicorn_remote.ssh.target import Target
+from runicorn_remote.ssh.tunnel import Tunnel
+
+logger = logging.getLogger(__name__)
+
+# From listening to the first answer takes milliseconds; a host that swaps may need longer.
+_HEALTH_ATTEMPTS = 6
+_TUNNEL_STOP_TIMEOUT = 3.0
+
+
+class Viewers:
+    """The registry of sessions. Thread-safe; its lock is held for dictionary work only."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        connections: Connections,
+        pool: ConnectionPool,
+        launcher: Launcher,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._connections = connections
+        self._pool = pool
+        self._launcher = launcher
+        self._lock = threading.Lock()
+        self._sessions: dict[str, ViewerSession] = {}
+        self._closed = False
+
+    def start(
+        self,
+        login: Login,
+        *,
+        remote_root: str,
+        local_port: int | None = None,
+        remote_port: int | None = None,
+        environment: str | None = None,
+    ) -> dict[str, Any]:
+        """Start a viewer; returns its snapshot when it has answered through the tunnel.
+
+        Raises `LocalPortInUse` before anything is started remotely, what a login raises, and what
+        `Launcher.launch` raises. Whatever it raises, nothing is left behind.
+        """
+        if not remote_root.strip():
+            raise InvalidValue("remote_root is empty; give the storage directory on the host")
+        target, _ = self._connections.resolve(login)
+        session = self._reserve(target, remote_root, environment, local_port, remote_port)
+        try:
+            session.host = self._connections.open_for(login, session.id)
+            session.set_phase("preparing")
+            self._launch(session, remote_root, environment, remote_port)
+            if not session.ready():
+                raise StartCancelled("it was stopped while starting")
+        except BaseException as error:
+            self._abandon(session)
+            if session.cancelled.is_set() and not isinstance(error, StartCancelled):
+                raise StartCancelled("it was stopped while starting") from error
+            raise
+        logger.info("Viewer %s on %s is ready at port %d", session.id, target, session.tunnel.local_port)
+        return session.snapshot()
+
+    def stop(self, session_id: str) -> None:
+        """End a viewer, its tunnel and its hold on the connection. Raises `SessionNotFound`.
+
+        A session that is still starting is cancelled. When this returns, nothing of it is left here;
+        if the host could not be reached, its viewer ends itself for lack of requests.
+        """
+        session = self.get(session_id)
+        if session.begin_stop():
+            self._dispose(session)
+            logger.info("Viewer %s on %s is stopped", session.id, session.target)
+        elif not session.gone.wait(self._settings.viewer_stop_timeout + self._settings.connect_timeout):
+            raise Busy(f"Session {session_id} is still being ended", code="STOP_IN_PROGRESS")
+
+    def stop_all(self, target: Target | None = None) -> None:
+        """End all viewers, or those on one target, side by side."""
+        sessions = [session for session in self.sessions() if target in (None, session.target)]
+        threads = [
+            threading.Thread(
+                target=self._stop_quietly, args=(session.id,), name=f"stop-{session.id}", daemon=True
+            )
+            for session in sessions
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = (
+            self._clock.monotonic() + self._settings.viewer_stop_timeout + self._settings.shutdown_timeout
+        )
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._clock.monotonic()))
+
+    def cancel_starts(self) -> None:
+        """Make starts that are under way end soon. Only sets flags: a signal handler may call it."""
+        for session in list(self._sessions.values()):
+            if session.status == "connecting":
+                session.cancelled.set()
+
+    def close(self) -> None:
+        """End everything; no session can be started afterwards."""
+        with self._lock:
+            self._closed = True
+        self.stop_all()
+
+    def get(self, session_id: str) -> ViewerSession:
+        with self._lock:
+            session = self._sessions.get(session_id)
+        if session is None:
+            raise SessionNotFound(session_id if session_id.isprintable() and len(session_id) <= 100 else "?")
+        return session
+
+    def sessions(self) -> list[ViewerSession]:
+        with self._lock:
+            return list(self._sessions.values())
+
+    def snapshot(self, session_id: str) -> dict[str, Any]:
+        """One session in the API's shape. Raises `SessionNotFound`."""
+        return self.get(session_id).snapshot()
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """All sessions in the API's shape, starting ones included."""
+        return [session.snapshot() for session in self.sessions()]
+
+    def release(self, session: ViewerSession) -> None:
+        """Let go of the tunnel and the connection of a session that ended by itself; it stays listed."""
+        session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
+        if session.host is not None:
+            self._pool.release(session.host, session.id)
+
+    def prune(self) -> None:
+        """Forget sessions that ended by themselves long ago."""
+        for session in self.sessions():
+            if session.status in ENDED and session.ended_for > self._settings.ended_session_ttl:
+                self._forget(session)
+
+    # --- the steps of a start
+
+    def _reserve(
+        self,
+        target: Target,
+        remote_root: str,
+        environment: str | None,
+        local_port: int | None,
+        remote_port: int | None,
+    ) -> ViewerSession:
+        """Bind the local port and list the session, before anything happens remotely."""
+        if len(self.sessions()) >= self._settings.max_viewers:
+            raise Busy(
+                "The limit of viewers is reached; stop one first", code="TOO_MANY_VIEWERS", retry_after=30
+            )
+        session_id = secrets.token_hex(8)
+        tunnel = Tunnel(
+            session_id,
+            local_port=local_port,
+            max_connections=self._settings.max_tunnel_connections,
+            channel_timeout=self._settings.channel_timeout,
+        )
+        session = ViewerSession(
+            session_id,
+            target,
+            tunnel,
+            remote_root=remote_root,
+            environment=environment,
+            remote_port=remote_port,
+            clock=self._clock,
+        )
+        with self._lock:
+            if not self._closed:
+                self._sessions[session_id] = session
+                return session
+        tunnel.stop(_TUNNEL_STOP_TIMEOUT)
+        raise Busy("The server is shutting down", code="SHUTTING_DOWN")
+
+    def _launch(
+        self, session: ViewerSession, remote_root: str, environment: str | None, remote_port: int | None
+    ) -> None:
+        host = _required(session.host)
+        self._launcher.launch(
+            host, session, {"remote_root": remote_root, "environment": environment, "port": remote_port}
+        )
+        process = session.process
+        if process is None:
+            raise ViewerStartFailed("the host did not say which process it started")
+        session.tunnel.attach(host.transport, process.port)
+        for _ in range(_HEALTH_ATTEMPTS):
+            if session.cancelled.is_set():
+                raise StartCancelled("it was stopped while starting")
+            if health_check.is_healthy(session.tunnel.local_port, self._settings.health_timeout):
+                return
+            state = self._launcher.process_state(host, session.id, process)
+            if not state.alive:
+                raise ViewerExited("the viewer ended while starting", log_tail=state.log_tail)
+        raise ViewerStartFailed(
+            "the viewer listens on the host and does not answer through the tunnel",
+            code="VIEWER_NOT_ANSWERING",
+            hint="Does the host's sshd allow forwarding (AllowTcpForwarding, PermitOpen)?",
+        )
+
+    # --- the ends
+
+    def _abandon(self, session: ViewerSession) -> None:
+        """Clean up after a start that failed or was cancelled."""
+        self._dispose(session)
+
+    def _dispose(self, session: ViewerSession) -> None:
+        """End the remote process, then the tunnel, then the hold; forget the session."""
+        try:
+            host = session.host
+            if host is not None and session.status not in ENDED:
+                self._stop_process(host, session)
+        finally:
+            self.release(session)
+            self._forget(session)
+
+    def _stop_process(self, host: RemoteHost, session: ViewerSession) -> None:
+        try:
+            self._launcher.stop(host, session.id, session.process)
+        except RemoteError as error:
+            logger.warning(
+                "The viewer of session %s on %s could not be ended: %s", session.id, session.target, error
+            )
+
+    def _forget(self, session: ViewerSession) -> None:
+        with self._lock:
+            self._sessions.pop(session.id, None)
+        session.gone.set()
+
+    def _stop_quietly(self, session_id: str) -> None:
+        try:
+            self.stop(session_id)
+        except RemoteError as error:
+            logger.info("Session %s: %s", session_id, error)
+
+
+def _required(host: RemoteHost | None) -> RemoteHost:
+    if host is None:
+        raise ViewerStartFailed("there is no connection")
+    return host

@@ -1,0 +1,84 @@
+"""One thread's events: files that are ready, work from other threads, and nothing else."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import selectors
+import socket
+from collections.abc import Callable
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+File = socket.socket | int
+Handler = Callable[[], None]
+
+
+class EventLoop:
+    """`post` is for any thread, all else for the thread that calls `turn`. No limit on descriptor numbers."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._work: collections.deque[Callable[[], None]] = collections.deque()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._awake = False  # then posting needs no system call
+        self._closed = False
+        self.watch(self._wake_in, READ, self._drain_wakers)
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have the loop's thread do `work`, in the order of posting. After `close`: nothing. Any thread."""
+        if self._closed:
+            return
+        self._work.append(work)
+        if not self._awake:
+            self._awake = True
+            with contextlib.suppress(OSError):  # full: it wakes up anyway; closed: it has ended
+                self._wake_out.send(b"x")
+
+    def watch(self, file: File, mask: int, handler: Handler) -> None:
+        """Have `handler` called while `file` is ready for one of `mask`; 0 is none."""
+        key = self._selector.get_map().get(file)
+        if key is not None and key.fileobj != file:
+            # Another thread closed the file that had this number, before we could unwatch it.
+            self._selector.unregister(key.fileobj)
+            key = None
+        if key is None:
+            if mask:
+                self._selector.register(file, mask, handler)
+        elif not mask:
+            self._selector.unregister(file)
+        elif key.events != mask:
+            self._selector.modify(file, mask, handler)
+
+    def unwatch(self, file: File) -> None:
+        """No-op if it is not watched. Before closing the file."""
+        with contextlib.suppress(ValueError):  # closed already
+            key = self._selector.get_map().get(file)
+            if key is not None and key.fileobj == file:
+                self._selector.unregister(file)
+
+    def turn(self, patience: float | None) -> None:
+        """Wait up to `patience` seconds (None: for ever) for events, handle them, then do all posted work."""
+        events = self._selector.select(0 if self._work else patience)
+        self._awake = True
+        for key, _mask in events:
+            if self._selector.get_map().get(key.fd) is key:  # no handler before has changed its mind
+                key.data()
+        self._awake = False
+        while self._work:
+            self._work.popleft()()
+
+    def close(self) -> None:
+        """Any thread, when no thread turns the loop any more."""
+        self._closed = True
+        self._work.clear()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def _drain_wakers(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_in.recv(4096)

@@ -1,0 +1,131 @@
+"""Private keys: from text or file, in every format OpenSSH users have, to what paramiko signs with.
+
+`cryptography` does the reading (OpenSSH, PEM and PKCS#8); paramiko's own loaders cannot read PKCS#8
+and raise bare TypeErrors. DSA keys and keys that live in a hardware token's file are refused by name.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path
+
+import paramiko
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from runicorn_remote.errors import KeyUnusable, PassphraseRequired, PassphraseWrong
+
+MAX_KEY_BYTES = 64 * 1024
+# ssh-keygen's default is 24 and its -a rarely above a few hundred; each round costs about 10 ms.
+_MAX_BCRYPT_ROUNDS = 2000
+
+
+def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
+    """A key from its text. Raises `KeyUnusable`, `PassphraseRequired` or `PassphraseWrong`."""
+    lines = [line.strip() for line in text.lstrip("\ufeff").strip().splitlines()]
+    first = lines[0] if lines else ""
+    if first.startswith("PuTTY-User-Key-File"):
+        raise KeyUnusable(
+            "The private key is in PuTTY's format",
+            hint="Convert it: puttygen key.ppk -O private-openssh -o key",
+        )
+    if first.startswith(("ssh-", "ecdsa-", "sk-")) or "PUBLIC KEY" in first:
+        raise KeyUnusable("This is a public key", hint="Give the private key: the file without .pub.")
+    data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    if first == "-----BEGIN OPENSSH PRIVATE KEY-----":
+        _refuse_endless_kdf(lines)
+        loader: Callable[[bytes, bytes | None], object] = load_ssh_private_key
+    else:
+        loader = load_pem_private_key
+    key: object
+    try:
+        try:
+            key = loader(data, None)
+        except TypeError as error:  # how cryptography says: encrypted
+            if not passphrase:
+                raise PassphraseRequired("The private key is encrypted: its passphrase is needed") from error
+            key = _decrypt(loader, data, passphrase)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyUnusable(
+            "The private key cannot be read",
+            hint="RSA, ECDSA and Ed25519 keys in OpenSSH, PEM or PKCS#8 format can be used.",
+        ) from error
+    return _for_paramiko(key)
+
+
+def _decrypt(loader: Callable[[bytes, bytes | None], object], data: bytes, passphrase: str) -> object:
+    try:
+        return loader(data, passphrase.encode())
+    except (ValueError, TypeError, InvalidTag) as error:
+        raise PassphraseWrong("The passphrase of the private key is wrong") from error
+
+
+def _for_paramiko(key: object) -> paramiko.PKey:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return paramiko.RSAKey(key=key)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        try:
+            return paramiko.ECDSAKey(vals=(key, key.public_key()))
+        except (KeyError, ValueError, AttributeError) as error:
+            raise KeyUnusable(f"The curve {key.curve.name} of the private key is not one of SSH's") from error
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode("ascii")
+        return paramiko.Ed25519Key(file_obj=io.StringIO(text))
+    raise KeyUnusable("The type of the private key is not supported", hint="Use RSA, ECDSA or Ed25519.")
+
+
+def _refuse_endless_kdf(lines: list[str]) -> None:
+    """A key file may ask for four billion rounds of bcrypt; nobody waits for those.
+
+    Layout: PROTOCOL.key of OpenSSH: magic, cipher, kdf name, kdf options (salt, rounds).
+    """
+    try:
+        blob = b64decode("".join(lines[1:-1]))
+        position = len(b"openssh-key-v1\0")
+        for _ in ("cipher", "kdf"):
+            position += 4 + struct.unpack_from(">I", blob, position)[0]
+        options = position + 4
+        if struct.unpack_from(">I", blob, position)[0] == 0:
+            return
+        rounds = struct.unpack_from(">I", blob, options + 4 + struct.unpack_from(">I", blob, options)[0])[0]
+    except (ValueError, struct.error):
+        return  # not readable: the loader says so
+    if rounds > _MAX_BCRYPT_ROUNDS:
+        raise KeyUnusable(
+            f"The private key asks for {rounds} rounds of key derivation; at most 2000 are done"
+        )
+
+
+def read_key_file(path: str) -> str:
+    """The text of a key file; `~` is the server's own home.
+
+    One answer, whatever is wrong with the file: a caller must not learn from it what exists here.
+    Raises `KeyUnusable`.
+    """
+    try:
+        # Non-blocking: a FIFO would hold the request for ever.
+        descriptor = os.open(Path(path).expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError("not a regular file")
+            data = stream.read(MAX_KEY_BYTES + 1)
+        if len(data) > MAX_KEY_BYTES or (b"PRIVATE KEY" not in data and b"PuTTY-User-Key-File" not in data):
+            raise ValueError("not a key")
+        return data.decode("utf-8")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise KeyUnusable(
+            "The private key file cannot be used: it is missing, not readable or not a private key",
+            hint="private_key_path is a path on the machine this server runs on.",
+        ) from error
