@@ -75,7 +75,7 @@ class EmbeddedHost:
         # Only the host's own thread touches these.
         self._stopping: asyncio.Event
         self._connections: set[asyncssh.SSHServerConnection] = set()
-        self._commands = RunningCommands(home, self.environment)
+        self._commands: RunningCommands
 
     def __enter__(self) -> EmbeddedHost:
         self.start()
@@ -180,8 +180,9 @@ class EmbeddedHost:
             self._listening.set()
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
+        self._commands = RunningCommands(self.home, self.environment)
+        self._loop = asyncio.get_running_loop()
         acceptor = await asyncssh.listen(
             self.host,
             self.port,
@@ -199,9 +200,8 @@ class EmbeddedHost:
             await self._stopping.wait()
         finally:
             acceptor.close()
-            self._commands.kill_from_now_on()
             self._abort_connections()
-            await self._commands.wait()
+            await self._commands.end_all()
             await acceptor.wait_closed()
 
     def _abort_connections(self) -> None:
@@ -279,7 +279,7 @@ class _Session(asyncssh.SSHServerProcess[bytes]):
 
     def __init__(self, commands: RunningCommands, home: Path, ended: Callable[[], None]) -> None:
         super().__init__(
-            commands.run, lambda channel: _HomeSftp(channel, home), sftp_version=3, allow_scp=False
+            commands.start, lambda channel: _HomeSftp(channel, home), sftp_version=3, allow_scp=False
         )
         self._ended = ended
 

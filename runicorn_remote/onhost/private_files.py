@@ -182,8 +182,8 @@ def _our_levels(root: str, session_id: str) -> str:
 def _problem_with(directory: str) -> "str | None":
     try:
         details = os.lstat(directory)
-    except OSError as error:
-        return str(error.strerror)
+    except (OSError, ValueError) as error:
+        return str(error)
     if stat.S_ISLNK(details.st_mode):
         return "is a symbolic link"
     if not stat.S_ISDIR(details.st_mode):

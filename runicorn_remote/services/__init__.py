@@ -16,7 +16,6 @@ from runicorn_remote.services.secret_box import SecretBox
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.connect import Connector
-from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.pool import ConnectionPool
 from runicorn_remote.ssh.target import Target
 
@@ -37,7 +36,7 @@ class Services:
             state_dir / "connections.json", SecretBox(state_dir / ".secret.key")
         )
         self.pool = ConnectionPool(
-            Connector(settings, KnownHostsFile(state_dir / "known_hosts")),
+            Connector(settings, self.known_hosts.file),
             open_timeout=settings.connect_timeout + settings.banner_timeout + settings.auth_timeout,
             check_timeout=settings.probe_timeout,
             max_connections=settings.max_connections,

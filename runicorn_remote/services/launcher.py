@@ -55,6 +55,7 @@ class Launcher:
         program = onhost.build(
             "launch", {"session_id": session.id, "timeout": self._start_timeout, **request}
         )
+        session.remains = True
         with host.open_script(program.script, timeout=self._start_timeout + _GRACE) as running:
             for event in _events(program, running, session):
                 kind = event.get("event")
@@ -69,8 +70,10 @@ class Launcher:
                 elif kind == "listening":
                     return
                 elif kind == "exited":
+                    session.remains = False  # the script takes back what it did not finish
                     raise ViewerExited("the viewer ended while starting", log_tail=_lines(event))
                 elif "error" in event:
+                    session.remains = False
                     raise _failure(event)
         raise ViewerStartFailed("the host stopped answering while the viewer was starting")
 

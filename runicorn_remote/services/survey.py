@@ -17,7 +17,7 @@ from runicorn_remote.errors import RemoteCommandFailed
 MAX_ENVIRONMENTS = 200
 MAX_CANDIDATES = 12
 _MAX_PATH = 4096
-_TYPES = frozenset(("conda", "system", "venv", "virtualenv", "pyenv", "uv", "poetry", "pixi"))
+_TYPES = ("conda", "system", "venv", "virtualenv", "pyenv", "uv", "poetry", "pixi")
 _PYTHON_VERSION = re.compile(r"Python [0-9]{1,3}\.[0-9]{1,3}[0-9a-z.+]{0,20}")
 _RUNICORN_VERSION = re.compile(r"[0-9][0-9A-Za-z.!+_-]{0,63}")
 
@@ -96,20 +96,26 @@ def read_storage_candidates(answer: Mapping[str, Any], max_depth: int) -> Storag
 
 
 def _environments(items: list[Any]) -> Iterator[Environment]:
-    names = set()
+    names: set[str] = set()
     for item in items:
-        if not isinstance(item, dict):
-            continue
-        name, python, runicorn = item.get("name"), item.get("python"), item.get("runicorn")
-        version = item.get("version")
-        if not _is_text(name) or name in names or not _is_path(python) or item.get("type") not in _TYPES:
-            continue
-        if not (isinstance(version, str) and _PYTHON_VERSION.fullmatch(version)):
-            continue
-        if not (isinstance(runicorn, str) and _RUNICORN_VERSION.fullmatch(runicorn)):
-            runicorn = None
-        names.add(name)
-        yield Environment(name, item["type"], version, python, False, runicorn)
+        environment = _environment(item)
+        if environment and environment.name not in names:
+            names.add(environment.name)
+            yield environment
+
+
+def _environment(item: object) -> Environment | None:
+    if not isinstance(item, dict):
+        return None
+    name, kind, python = item.get("name"), item.get("type"), item.get("python")
+    version, runicorn = item.get("version"), item.get("runicorn")
+    if not (_is_text(name) and kind in _TYPES and _is_path(python)):
+        return None
+    if not (isinstance(version, str) and _PYTHON_VERSION.fullmatch(version)):
+        return None
+    if not (isinstance(runicorn, str) and _RUNICORN_VERSION.fullmatch(runicorn)):
+        runicorn = None
+    return Environment(name, str(kind), version, python, False, runicorn)
 
 
 def _in_order(environments: Iterator[Environment]) -> tuple[Environment, ...]:

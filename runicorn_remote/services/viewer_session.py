@@ -63,6 +63,8 @@ class ViewerSession:
         # Set when nothing of the session is left: whoever waits for a stop or a cancel wakes.
         self.gone = threading.Event()
         self.host: RemoteHost | None = None
+        # Whether something of the viewer may be on the host: from the launch until it is known to be gone.
+        self.remains = False
         self._clock = clock
         self._lock = threading.Lock()
         self._remote_root = remote_root

@@ -80,7 +80,7 @@ class Viewers:
             if not session.ready():
                 raise StartCancelled("it was stopped while starting")
         except BaseException as error:
-            self._abandon(session)
+            self._dispose(session)
             if session.cancelled.is_set() and not isinstance(error, StartCancelled):
                 raise StartCancelled("it was stopped while starting") from error
             raise
@@ -149,10 +149,15 @@ class Viewers:
         return [session.snapshot() for session in self.sessions()]
 
     def release(self, session: ViewerSession) -> None:
-        """Let go of the tunnel and the connection of a session that ended by itself; it stays listed."""
-        session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
-        if session.host is not None:
-            self._pool.release(session.host, session.id)
+        """End what a session has on its host and here. It stays listed; safe to call again."""
+        host, session.host = session.host, None
+        try:
+            if host is not None and session.remains:
+                self._stop_process(host, session)
+        finally:
+            session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
+            if host is not None:
+                self._pool.release(host, session.id)
 
     def prune(self) -> None:
         """Forget sessions that ended by themselves long ago."""
@@ -225,23 +230,17 @@ class Viewers:
 
     # --- the ends
 
-    def _abandon(self, session: ViewerSession) -> None:
-        """Clean up after a start that failed or was cancelled."""
-        self._dispose(session)
-
     def _dispose(self, session: ViewerSession) -> None:
         """End the remote process, then the tunnel, then the hold; forget the session."""
         try:
-            host = session.host
-            if host is not None and session.status not in ENDED:
-                self._stop_process(host, session)
-        finally:
             self.release(session)
+        finally:
             self._forget(session)
 
     def _stop_process(self, host: RemoteHost, session: ViewerSession) -> None:
         try:
             self._launcher.stop(host, session.id, session.process)
+            session.remains = False
         except RemoteError as error:
             logger.warning(
                 "The viewer of session %s on %s could not be ended: %s", session.id, session.target, error

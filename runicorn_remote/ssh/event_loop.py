@@ -24,7 +24,7 @@ class EventLoop:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._awake = False  # then posting needs no system call
+        self._woken = False  # once it is, posting needs no system call
         self._closed = False
         self.watch(self._wake_in, READ, self._drain_wakers)
 
@@ -33,8 +33,8 @@ class EventLoop:
         if self._closed:
             return
         self._work.append(work)
-        if not self._awake:
-            self._awake = True
+        if not self._woken:
+            self._woken = True
             with contextlib.suppress(OSError):  # full: it wakes up anyway; closed: it has ended
                 self._wake_out.send(b"x")
 
@@ -61,15 +61,17 @@ class EventLoop:
                 self._selector.unregister(file)
 
     def turn(self, patience: float | None) -> None:
-        """Wait up to `patience` seconds (None: for ever) for events, handle them, then do all posted work."""
+        """Wait up to `patience` seconds (None: for ever) for something to do, and do it.
+
+        Posted work goes first: a connection that is made after a `detach` finds the tunnel detached.
+        """
         events = self._selector.select(0 if self._work else patience)
-        self._awake = True
-        for key, _mask in events:
-            if self._selector.get_map().get(key.fd) is key:  # no handler before has changed its mind
-                key.data()
-        self._awake = False
-        while self._work:
+        self._woken = False
+        for _ in range(len(self._work)):  # what this work posts waits, so that files get their turn
             self._work.popleft()()
+        for key, _mask in events:
+            if self._selector.get_map().get(key.fd) is key:  # nobody has changed his mind since
+                key.data()
 
     def close(self) -> None:
         """Any thread, when no thread turns the loop any more."""

@@ -115,14 +115,15 @@ class ForwardChannel(_Channel):
         with self._delivery_lock:
             if self._cut:
                 return
-            if not self._pending:
+            queued_before = bool(self._pending)
+            if not queued_before:
                 try:
                     taken = self._write(chunks)
                 except OSError:
                     self._discard()
             self._queue_from(taken, chunks)
-            left_over = bool(self._pending) or self._cut
-        if left_over:
+            news = self._cut or (self._pending and not queued_before)
+        if news:
             self.owner.wake(self)
         if taken:
             self._credit(taken)

@@ -21,7 +21,7 @@ class LinkOwner(Protocol):
 
 
 class Link:
-    """A transport, where its channels lead, and the channels. For the tunnel thread, but for the observer's part."""
+    """A transport and the channels over it. For the tunnel thread, but for the observer's part."""
 
     def __init__(self, transport: TunnelTransport, destination: tuple[str, int], owner: LinkOwner) -> None:
         self.transport = transport
@@ -32,7 +32,7 @@ class Link:
         self._shortest_opening = float("inf")
 
     def measure(self, channel: ForwardChannel) -> None:
-        """Learn the length of the wire from how long `channel` took to open; on a long one, widen its window."""
+        """Learn from how long `channel` took to open; on a long wire, widen its window."""
         if channel.opened_after is None:
             return
         self._shortest_opening = min(self._shortest_opening, channel.opened_after)

@@ -123,5 +123,5 @@ class Reception:
             return False
 
     def _turn_away(self, sock: socket.socket) -> None:
-        sock.close()
         self._traffic.closed()
+        sock.close()

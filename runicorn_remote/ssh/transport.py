@@ -160,7 +160,7 @@ class TunnelTransport(_Transport):
         destination: tuple[str, int],
         origin: tuple[str, int],
     ) -> ForwardChannel:
-        """Ask for a `direct-tcpip` channel; `owner.wake` announces the answer. Any thread; returns at once."""
+        """Ask for a `direct-tcpip` channel; `owner.wake` announces the answer. Any thread."""
         with self.lock:
             chanid = self._next_channel()
             channel = ForwardChannel(chanid, self, sock, owner)

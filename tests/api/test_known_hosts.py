@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from runicorn_remote.services import Services
+
 TYPE = "ssh-ed25519"
 BASE64 = "AAAAC3NzaC1lZDI1NTE5AAAAIH0f/b3pvlK4ZYF0QaVeBEx1tvcxGGrlFoCAYwJdpKiy"
 FINGERPRINT = "SHA256:ASrsX4O5NZhdepBPHyUnhHSI+VfYED+WkNJLWDYpdoI"
@@ -115,10 +117,21 @@ def test_all_missing_fields_are_named_at_once(client: FlaskClient) -> None:
 
 def test_methods(client: FlaskClient) -> None:
     for method, path, allowed in (
-        ("get", "accept", "POST"),
-        ("post", "list", "GET"),
-        ("get", "remove", "POST"),
+        ("GET", "accept", "POST"),
+        ("POST", "list", "GET"),
+        ("GET", "remove", "POST"),
     ):
-        response = getattr(client, method)(f"/api/remote/known-hosts/{path}")
+        response = client.open(f"/api/remote/known-hosts/{path}", method=method, json={})
         assert response.status_code == 405
         assert allowed in response.headers["Allow"]
+
+
+def test_a_file_that_cannot_be_read_is_said_so_and_left_alone(
+    client: FlaskClient, services: Services
+) -> None:
+    path = services.known_hosts.file.path
+    path.mkdir(parents=True)
+    for response in (accept(client), remove(client), client.get("/api/remote/known-hosts/list")):
+        assert (response.status_code, response.get_json()["code"]) == (500, "KNOWN_HOSTS_UNREADABLE")
+        assert str(path) in response.get_json()["detail"]
+    assert path.is_dir()

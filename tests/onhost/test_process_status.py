@@ -14,15 +14,17 @@ from tests.onhost.viewer_host import LISTENS, SESSION, ViewerHost
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="looks into /proc")
 
-# Word for word what runicorn 0.7.2 does, after half an hour.
+# What runicorn 0.7.2 does after half an hour, in its words.
 IDLE_EXIT = """
-import logging, os, threading
-logging.basicConfig(filename=os.environ["RUNICORN_LOG_FILE"], format="%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+import logging, os, signal
+words = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+logging.basicConfig(filename=os.environ["RUNICORN_LOG_FILE"], format=words)
+
 def leave(*_):
     logging.getLogger("runicorn.viewer").warning(
         "No requests for 1801s (timeout=1800s). Shutting down remote-mode viewer.")
     os._exit(0)
-import signal
+
 signal.signal(signal.SIGUSR1, leave)
 """
 
@@ -96,7 +98,13 @@ def test_many_at_once_in_their_order(host: ViewerHost) -> None:
 def test_no_log_is_read_outside_of_a_private_directory(host: ViewerHost) -> None:
     (host.home / "viewer.log").write_text("secret")
     viewer = {"pid": 1, "start_time": "x"}
-    for directory in (str(host.home), f"{host.directory}/../../../../..", "/", "\0"):
+    for directory in (
+        str(host.home),
+        f"{host.directory}/../../../../..",
+        "/",
+        "\0",
+        f"/runicorn-remote/\0/{SESSION}",
+    ):
         assert host.status({**viewer, "directory": directory})["log_tail"] == []
 
 

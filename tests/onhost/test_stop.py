@@ -14,6 +14,8 @@ from tests.onhost.viewer_host import IGNORES_SIGTERM, LISTENS, SESSION, ViewerHo
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="looks into /proc")
 
+PAUSES = "__import__('signal').pause()"
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[ViewerHost]:
@@ -53,7 +55,10 @@ def test_one_that_is_suspended_is_ended(host: ViewerHost) -> None:
 
 
 def test_children_end_with_their_viewer(host: ViewerHost) -> None:
-    viewer = host.launch(environment=host.stand_in(f"import os\nos.fork() or os.fork()\n{LISTENS}"))
+    viewer = host.launch(
+        environment=host.stand_in(f"import os\nif not os.fork():\n    os.fork()\n    {PAUSES}\n{LISTENS}")
+    )
+    assert len(host.processes()) == 3
     assert host.stop(viewer, timeout=0.3)["stopped"]
     assert host.processes() == []
 

@@ -195,7 +195,7 @@ class TestShells:
     def test_startup_file_that_exits_is_told_apart(self, home: Path) -> None:
         (home / ".bashrc").write_text("echo quota exceeded; exit 3\n")
         host = LocalHost(home, login_shell=installed(("bash",)), BASH_ENV=f"{home}/.bashrc")
-        with pytest.raises(RemoteCommandFailed, match="exit status 3.*quota exceeded"):
+        with pytest.raises(RemoteCommandFailed, match=r"exit status 3.*quota exceeded"):
             ask(host)
 
 

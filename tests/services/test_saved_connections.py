@@ -527,6 +527,13 @@ def test_the_list_has_a_limit(shelf: Shelf) -> None:
         shelf.saved.replace([*entries, server()])
 
 
+def test_the_usual_spelling_counts_if_both_are_given(shelf: Shelf) -> None:
+    shelf.saved.replace([server(privateKeyPath="~/new", private_key_path="~/old")])
+    [entry] = shelf.saved.list()
+    assert entry["privateKeyPath"] == "~/new"
+    assert "private_key_path" not in entry
+
+
 def test_a_server_and_a_profile_may_share_an_id(shelf: Shelf) -> None:
     shelf.saved.replace([server(id="x"), profile(id="x")])
     assert len(shelf.saved.list()) == 2
