@@ -7,18 +7,22 @@ from flask_smorest import Api
 
 from runicorn_remote._version import __version__
 from runicorn_remote.api import (
+    app_shell,
     connections,
     environments,
     errors,
     files,
+    frontend,
     guards,
     health,
     known_hosts,
+    local_viewer,
     saved_connections,
     status,
     viewers,
 )
 from runicorn_remote.services import Services
+from runicorn_remote.services.web_ui import find_web_ui
 from runicorn_remote.settings import Settings
 
 BLUEPRINTS = (
@@ -42,7 +46,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     """
     if services is None:
         services = Services(settings or Settings.load())
-    app = Flask("runicorn_remote", static_folder=None)
+    app = Flask("runicorn_remote", static_folder="static")
     app.config.update(
         API_TITLE="Runicorn Remote API",
         API_VERSION=__version__,
@@ -56,6 +60,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     api = Api(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
+    settings = services.settings
+    app.config.update(WEB_UI=find_web_ui(settings.frontend), LOCAL_VIEWER=settings.local_viewer)
+    app.register_blueprint(frontend.bp)
+    if settings.local_viewer:
+        app.register_blueprint(local_viewer.bp)
+    else:
+        api.register_blueprint(app_shell.bp)
     errors.register(app)
+    frontend.register(app)
     guards.register(app)
     return app

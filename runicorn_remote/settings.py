@@ -40,6 +40,10 @@ class Settings:
     shutdown_timeout: float = 10.0
     log_level: str = "INFO"
 
+    # The web page at /.
+    frontend: str = "auto"
+    local_viewer: str | None = None
+
     # Files.
     state_dir: str | None = None
 
@@ -76,6 +80,8 @@ class Settings:
                 raise SettingsError(f"{name}: {value!r} is not between {lowest} and {highest}")
         if self.log_level.upper() not in _LOG_LEVELS:
             raise SettingsError(f"log_level: {self.log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
+        if self.local_viewer is not None and not self.local_viewer.startswith(("http://", "https://")):
+            raise SettingsError(f"local_viewer: {self.local_viewer!r} is not an http:// address")
         if self.slow_requests >= self.threads:
             raise SettingsError("slow_requests: must be below threads, so that status always finds a thread")
 

@@ -44,7 +44,9 @@ def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=str(tmp_path / "state"), connect_timeout=5.0, banner_timeout=5.0)
+    return Settings(
+        state_dir=str(tmp_path / "state"), frontend="off", connect_timeout=5.0, banner_timeout=5.0
+    )
 
 
 @pytest.fixture

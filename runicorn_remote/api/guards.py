@@ -18,8 +18,11 @@ def register(app: Flask) -> None:
 
 
 def require_json() -> None:
-    """A POST is JSON and says so: a web page cannot send that type without asking first (CORS)."""
-    if request.method in ("POST", "PUT", "PATCH") and request.mimetype != "application/json":
+    """A body is JSON and says so: a web page cannot send that type without asking first (CORS)."""
+    has_body = request.content_length != 0 and (
+        request.content_length is not None or "Transfer-Encoding" in request.headers
+    )
+    if has_body and request.method not in ("GET", "HEAD") and request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as application/json.")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +24,7 @@ from typing import Any
 from runicorn_remote.errors import RemoteCommandFailed
 
 _PACKAGE = "runicorn_remote.onhost"
-# More than any of our answers needs; a host that sends more is broken or hostile.
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,19 @@ class Program:
             raise no_answer(stdout, stderr, exit_status)
         answer = events[-1]
         if "error" in answer:
-            raise RemoteCommandFailed(str(answer.get("message", "")), code=str(answer["error"]))
+            raise self.failure(answer)
         return answer
+
+    @staticmethod
+    def failure(event: Mapping[str, Any]) -> RemoteCommandFailed:
+        """The failure a program reported. The host may have sent anything: a code that is a word, a
+        message that is one short line."""
+        code, message = event.get("error"), event.get("message")
+        known = isinstance(code, str) and _CODE.fullmatch(code)
+        return RemoteCommandFailed(
+            shown(message) if isinstance(message, str) else "The host's answer makes no sense",
+            code=str(code) if known else "ANSWER_UNUSABLE",
+        )
 
 
 def no_answer(stdout: bytes, stderr: bytes, exit_status: int) -> RemoteCommandFailed:
@@ -69,13 +80,18 @@ def no_answer(stdout: bytes, stderr: bytes, exit_status: int) -> RemoteCommandFa
             code="PYTHON_NOT_FOUND",
             hint="Install Python there, or put it into the PATH of non-interactive SSH logins.",
         )
-    said = (stderr.strip() or stdout.strip())[-300:].decode("utf-8", "replace")
-    said = "".join(character if character.isprintable() else " " for character in said)
+    said = shown((stderr.strip() or stdout.strip())[-300:].decode("utf-8", "replace"))
     return RemoteCommandFailed(
         f"The host did not run our script (exit status {exit_status}){': ' + said if said else ''}",
         hint="Does a command work there? Try: ssh HOST sh -c true. A login shell or a startup file that "
         "exits, or an account limited to one command, cannot be used.",
     )
+
+
+def shown(text: str, longest: int = 1000) -> str:
+    """A string from a host, short and printable, to show to a person."""
+    text = text if len(text) <= longest else text[:longest] + "…"
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def build(question: str, arguments: Mapping[str, Any]) -> Program:

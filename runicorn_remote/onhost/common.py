@@ -2,7 +2,6 @@
 
 import json
 import sys
-from typing import Any, Callable
 
 TOKEN = ""
 
@@ -22,7 +21,7 @@ def emit(event: dict) -> None:
     sys.stdout.flush()
 
 
-def run(main: Callable[[dict], Any]) -> None:
+def run(main):
     """Entry point of the sent program: reads the arguments, answers what `main` returns."""
     global TOKEN
     arguments = json.loads(sys.argv[2])

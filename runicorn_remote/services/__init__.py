@@ -13,6 +13,7 @@ from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
+from runicorn_remote.services.ui_preferences import UiPreferences
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.connect import Connector
@@ -31,6 +32,7 @@ class Services:
         self.state_dir = state_dir
         # What waits for a host shares these places; see `runicorn_remote.api.limits`.
         self.slow_requests = threading.BoundedSemaphore(settings.slow_requests)
+        self.ui_preferences = UiPreferences(state_dir / "ui_preferences.json")
         self.known_hosts = KnownHosts(state_dir / "known_hosts")
         self.saved_connections = SavedConnections(
             state_dir / "connections.json", SecretBox(state_dir / ".secret.key")

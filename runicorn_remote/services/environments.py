@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ MAX_DEPTH = 8
 # Where a host names no free port: the viewer's own default; a start tries others if it is taken.
 _DEFAULT_PORT = 23300
 _SCAN_SECONDS = 20.0
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _MAX_SHOWN = 500
 
 
@@ -176,10 +174,7 @@ class Environments:
     def _ask(self, host: ScriptHost, question: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         program = onhost.build(question, arguments)
         result = host.run_script(program.script, timeout=self._timeout)
-        try:
-            return program.answer(result.stdout, result.stderr, result.exit_status)
-        except RemoteCommandFailed as error:
-            raise _clean(error) from error
+        return program.answer(result.stdout, result.stderr, result.exit_status)
 
 
 def _typed(error: RemoteCommandFailed, name: str, path: str) -> RemoteError:
@@ -195,12 +190,6 @@ def _typed(error: RemoteCommandFailed, name: str, path: str) -> RemoteError:
     if error.code == "INVALID_PATH":
         return InvalidValue(f"Scan root cannot be used: {_shown(path)}")
     return error
-
-
-def _clean(error: RemoteCommandFailed) -> RemoteCommandFailed:
-    """The same failure, if its code is a word and its message a line; the host may have sent anything."""
-    code = error.code if _CODE.fullmatch(error.code) else "ANSWER_UNUSABLE"
-    return RemoteCommandFailed(_shown(error.reason), code=code, hint=error.hint)
 
 
 def _unknown_environment(name: str) -> EnvironmentNotFound:

@@ -27,6 +27,7 @@ from runicorn_remote.ssh.host import RemoteHost, RunningScript
 _CANCEL_POLL = 0.2
 # For the way there and back, on top of what the script itself may take.
 _GRACE = 10.0
+_UNUSABLE_ROOT = ("PATH_NOT_FOUND", "NOT_A_DIRECTORY", "PATH_FORBIDDEN", "INVALID_PATH", "INVALID_VALUE")
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,13 @@ def _events(
 
 def _failure(event: dict[str, Any]) -> RemoteError:
     """The error for `{"error": code, "message": …}`."""
-    code = str(event["error"])[:64]
-    message = _text(event, "message")
+    failure = onhost.Program.failure(event)
+    code, message = failure.code, failure.reason
     if code == "ENVIRONMENT_NOT_FOUND":
         return EnvironmentNotFound(message)
     if code == "RUNICORN_NOT_INSTALLED":
-        return RunicornNotInstalled(message, hint="Install it there: python -m pip install runicorn")
-    if code in ("PATH_NOT_FOUND", "NOT_A_DIRECTORY", "PATH_FORBIDDEN", "INVALID_PATH", "INVALID_VALUE"):
+        return RunicornNotInstalled(message)
+    if code in _UNUSABLE_ROOT:
         return InvalidValue(f"{ViewerStartFailed.prefix}{message}", code=code)
     return ViewerStartFailed(message, code=code, log_tail=_lines(event))
 

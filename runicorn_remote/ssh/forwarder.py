@@ -152,7 +152,7 @@ class Forwarder(threading.Thread):
             except Exception:
                 log.exception("%s: on_link_lost failed", self.name)
 
-    # --- tunnel thread: uploads that wait for room in the link
+    # --- tunnel thread: what waits for the link to have room
 
     def _stall(self, link: Link, channel: ForwardChannel) -> None:
         link.stalled[channel] = None
@@ -162,22 +162,26 @@ class Forwarder(threading.Thread):
         if link is not self._link:
             return
         self._unwatch_link()
+        link.transport.flush()
         while link.stalled and link.transport.can_carry_data():
             channel = next(iter(link.stalled))
             del link.stalled[channel]
             self._serve(channel)
-        if link.stalled:
-            self._watch_link(link)
+        self._watch_link(link)
 
     def _watch_link(self, link: Link) -> None:
-        if self._link_descriptor is not None or not link.transport.clear_to_send.is_set():
-            return  # it is being watched; or keys are being exchanged, and `rekeyed` will come
+        """Come back when the SSH socket has room, if anything waits for that.
+
+        During a key exchange nothing does; `rekeyed` will come. Without a descriptor, neither: what
+        carries us is a jump host's channel, and it waits by itself.
+        """
         descriptor = link.transport.socket_descriptor()
-        if descriptor is None:
+        if link.transport.is_backlogged and descriptor is not None and descriptor >= 0:
+            if self._link_descriptor is None:
+                self._link_descriptor = descriptor
+                self._loop.watch(descriptor, WRITE, partial(self._resume_uploads, link))
+        elif link.stalled and link.transport.can_carry_data():
             self.wake_uploads(link)
-        elif descriptor >= 0:  # else it is closed, and `link_lost` will come
-            self._link_descriptor = descriptor
-            self._loop.watch(descriptor, WRITE, partial(self._resume_uploads, link))
 
     def _unwatch_link(self) -> None:
         if self._link_descriptor is not None:

@@ -14,7 +14,7 @@ class LinkOwner(Protocol):
     """The tunnel, as its links see it. Both return at once. Any thread."""
 
     def wake_uploads(self, link: Link) -> None:
-        """Keys were exchanged: uploads can go on."""
+        """Keys were exchanged, or messages wait for room in the SSH socket."""
 
     def report_loss(self, link: Link) -> None:
         """The transport has ended. May come twice."""
@@ -27,7 +27,7 @@ class Link:
         self.transport = transport
         self.destination = destination
         self.channels: set[ForwardChannel] = set()
-        self.stalled: dict[ForwardChannel, None] = {}  # uploads waiting for room in the link, longest first
+        self.stalled: dict[ForwardChannel, None] = {}  # uploads that wait for the link, longest first
         self._owner = owner
         self._shortest_opening = float("inf")
 
@@ -43,6 +43,10 @@ class Link:
 
     def rekeyed(self) -> None:
         """Transport thread."""
+        self._owner.wake_uploads(self)
+
+    def backlogged(self) -> None:
+        """Any thread."""
         self._owner.wake_uploads(self)
 
     def link_lost(self) -> None:

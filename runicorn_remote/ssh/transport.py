@@ -6,8 +6,8 @@ What it changes, and why:
 * AES-GCM first: twice the throughput of paramiko's AES-CTR with HMAC. With it the key is renewed
   after 2**36 bytes, as OpenSSH does (RFC 5647 allows it), not after 512 MiB.
 * A `direct-tcpip` channel can be opened without waiting for the answer, and is a `ForwardChannel`.
-* `post_message` never waits for a key exchange. paramiko's own way does, and in the transport thread,
-  which has to carry that exchange out, it would wait for itself.
+* `post_message` waits neither for a key exchange nor for room in the SSH socket. paramiko's own way
+  does both, and in the transport thread, which has to carry that exchange out, it waits for itself.
 * An answer to a channel request that was given up is closed properly.
 
 Works with paramiko 3.5 and 5.x.
@@ -37,13 +37,17 @@ _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 _BANNER = re.compile(r"[!-,.-~]+( [ -~]*)?")  # RFC 4253, 4.2: no white space and no minus in the first word
 _BANNER_LENGTH = 200
 _REMEMBERED_CHANNELS = 4096
+_ROOM_FOR_A_PACKET = 40 * 1024
 
 
 class TransportObserver(Protocol):
-    """Who wants to know what happens to a transport. Both must return at once and never raise."""
+    """Who wants to know what happens to a transport. All must return at once and never raise."""
 
     def rekeyed(self) -> None:
         """New keys are in use, data may be sent again. Transport thread."""
+
+    def backlogged(self) -> None:
+        """Messages wait for room in the SSH socket: `flush` when it is writable. Any thread."""
 
     def link_lost(self) -> None:
         """The connection is over, for whatever reason. Any thread; may come twice."""
@@ -75,6 +79,17 @@ def make_transport_factory(
     return factory
 
 
+def _handle_by_name(name: str) -> Callable[[Any, Message], None]:
+    """-> a handler for a peer's message to a channel. Transport thread."""
+
+    def handle(channel: Any, message: Message) -> None:
+        getattr(channel, name)(message)
+        if channel.transport.is_backlogged:
+            channel.transport.flush()
+
+    return handle
+
+
 _Transport: Any = paramiko.Transport  # the type stubs know only its public side
 
 
@@ -83,7 +98,7 @@ class TunnelTransport(_Transport):
 
     # paramiko's table holds Channel's own functions: an override in a subclass would never be called.
     _channel_handler_table: ClassVar = {
-        number: (lambda name: lambda channel, message: getattr(channel, name)(message))(handler.__name__)
+        number: _handle_by_name(handler.__name__)
         for number, handler in _Transport._channel_handler_table.items()
     }
 
@@ -104,6 +119,7 @@ class TunnelTransport(_Transport):
         self._observers_lock = threading.Lock()
         if isinstance(self.sock, socket.socket):  # not so when a jump host's channel carries us
             _set_option(self.sock, "TCP_NODELAY", 1)
+            _set_option(self.sock, "SO_SNDLOWAT", _ROOM_FOR_A_PACKET, level=socket.SOL_SOCKET)  # BSD, macOS
 
     # --- settings, before the connection starts
 
@@ -121,28 +137,38 @@ class TunnelTransport(_Transport):
     # --- any thread
 
     def post_message(self, message: Message) -> None:
-        """Send now, or, while keys are being exchanged, right after. Keeps the order. Any thread.
+        """Send as soon as keys and the SSH socket's buffer allow, which is mostly now. Any thread.
 
-        Does not wait for the key exchange; does wait for room in the SSH socket (see `can_carry_data`).
+        Does not wait, and keeps the order. While messages wait for room in the socket, the observers
+        are `backlogged`, and whoever sees it writable calls `flush`.
         """
-        if not self.active:
-            return
         with self.clear_to_send_lock:
+            if not self.active:
+                return
             if self._deferred or not self.clear_to_send.is_set():
                 self._deferred.append(message)
                 return
-            try:
-                self._send_message(message)
+            if self.is_writable():
+                self._transmit(message)
                 return
-            except (EOFError, OSError, paramiko.SSHException):
-                if threading.current_thread() is self:
-                    raise
-        # Part of a packet may be out: nothing can follow it. The transport thread notices, and ends.
-        self.packetizer.close()
+            self._deferred.append(message)
+        for observer in self._current_observers():
+            observer.backlogged()
+
+    def flush(self) -> None:
+        """Send what waits, as far as it goes. Any thread."""
+        with self.clear_to_send_lock:
+            while self._deferred and self.clear_to_send.is_set() and self.is_writable():
+                self._transmit(self._deferred.popleft())
 
     def can_carry_data(self) -> bool:
-        """Whether data can be posted without waiting for a key exchange or a full socket. Any thread."""
-        return self.clear_to_send.is_set() and self.is_writable()
+        """Whether data that is posted now goes out at once. Any thread."""
+        return not self._deferred and self.clear_to_send.is_set()
+
+    @property
+    def is_backlogged(self) -> bool:
+        """Whether messages wait for room in the SSH socket. Any thread."""
+        return bool(self._deferred) and self.clear_to_send.is_set()
 
     def is_writable(self) -> bool:
         """Whether the SSH socket has room. Any thread."""
@@ -228,9 +254,7 @@ class TunnelTransport(_Transport):
         if not self.initial_kex_done and {self.local_cipher, self.remote_cipher} <= set(AES_GCM):
             self.packetizer.REKEY_BYTES = GCM_REKEY_BYTES
         super()._parse_newkeys(m)
-        with self.clear_to_send_lock:
-            while self._deferred:
-                self._send_message(self._deferred.popleft())
+        self.flush()
         for observer in self._current_observers():
             observer.rekeyed()
 
@@ -262,7 +286,15 @@ class TunnelTransport(_Transport):
         message.add_int(remote_chanid)
         self.post_message(message)
 
-    # --- observers
+    # --- any thread
+
+    def _transmit(self, message: Message) -> None:
+        """Holding clear_to_send_lock."""
+        try:
+            self._send_message(message)
+        except (EOFError, OSError, paramiko.SSHException):
+            # Part of a packet may be out, so nothing can follow it. The transport thread notices, and ends.
+            self.packetizer.close()
 
     def _current_observers(self) -> list[TransportObserver]:
         with self._observers_lock:
@@ -286,11 +318,11 @@ def _signatures(key_type: str) -> tuple[str, ...]:
     return _RSA_SIGNATURES if key_type == "ssh-rsa" else (key_type,)
 
 
-def _set_option(sock: socket.socket, name: str, value: int) -> None:
+def _set_option(sock: socket.socket, name: str, value: int, level: int = socket.IPPROTO_TCP) -> None:
     option = getattr(socket, name, None)
     if option is not None:
-        with contextlib.suppress(OSError):  # macOS: the peer has closed already; the handshake will say so
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        with contextlib.suppress(OSError):  # Linux has it and refuses; macOS: the peer has closed already
+            sock.setsockopt(level, option, value)
 
 
 def _is_writable(descriptor: int) -> bool:

@@ -75,15 +75,16 @@ def test_a_viewer_starts_outlives_its_launcher_and_stops(host: ViewerHost) -> No
         socket.create_connection(("127.0.0.1", viewer["port"]), 5)
 
 
-def test_all_it_writes_is_private_and_in_its_own_directory(host: ViewerHost) -> None:
+def test_all_it_writes_is_private_and_in_its_own_directory(host: ViewerHost, tmp_path: Path) -> None:
+    # By default /tmp/runicorn-viewer, where the second user of a machine fails.
+    host.environ["RUNICORN_REMOTE_LOG_ROOT"] = str(tmp_path / "shared")
     viewer = host.launch()
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in host.directory.iterdir()}
     assert (modes["viewer.log"], modes["viewer.json"]) == (0o600, 0o600)
     for level in (host.directory, host.directory.parent, host.directory.parent.parent):
         assert stat.S_IMODE(level.stat().st_mode) == 0o700
-    # Where runicorn logs to unless told otherwise, and where the second user of a machine fails.
-    assert not Path("/tmp/runicorn-viewer/sessions", SESSION).exists()
+    assert not (tmp_path / "shared").exists()
     assert "Diagnostics session started" in (host.directory / "viewer.log").read_text()
     host.stop(viewer)
 

@@ -159,7 +159,7 @@ def test_a_linked_log_is_not_opened(tmp_path: Path) -> None:
         (b"one\n\n  \ntwo", ["one", "two"]),
         (b"\x1b[31mERROR\x1b[0m:\tdisk\r\n", ["ERROR: disk"]),
         (b"\x1b]0;title\x07a\x1b]8;;http://x\x1b\\b\x1b(Bc\x1b=d", ["abcd"]),
-        (b"bell\x07 back\x08 nul\x00 c1\x9b", ["bell back nul c1�".replace("�", "\ufffd")]),
+        (b"bell\x07 back\x08 nul\x00 c1\x9b", ["bell back nul c1\ufffd"]),
         ("right\u202eto left \u2028 zero\u200bwidth".encode(), ["rightto left  zerowidth"]),
         (b"\xff\xfe", ["\ufffd\ufffd"]),
         (b"x" * 1000, ["x" * 300]),

@@ -15,6 +15,7 @@ from tests.onhost.viewer_host import IGNORES_SIGTERM, LISTENS, SESSION, ViewerHo
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="looks into /proc")
 
 PAUSES = "__import__('signal').pause()"
+IGNORES = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
 @pytest.fixture
@@ -60,6 +61,14 @@ def test_children_end_with_their_viewer(host: ViewerHost) -> None:
     )
     assert len(host.processes()) == 3
     assert host.stop(viewer, timeout=0.3)["stopped"]
+    assert host.processes() == []
+
+
+def test_a_child_that_ignores_sigterm_ends_after_its_viewer(host: ViewerHost) -> None:
+    forks = f"import os, signal\nif not os.fork():\n    {IGNORES}\n    {PAUSES}\n{LISTENS}"
+    viewer = host.launch(environment=host.stand_in(forks))
+    assert len(host.processes()) == 2
+    assert host.stop(viewer, timeout=0.3) == {"stopped": True, "was_running": True, "killed": True}
     assert host.processes() == []
 
 

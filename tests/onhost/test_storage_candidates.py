@@ -201,6 +201,16 @@ class TestFailures:
             ask(home, scan_root)
         assert raised.value.code == code
 
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    @pytest.mark.parametrize("below", ["", "/below"])
+    def test_scan_root_that_may_not_be_read(self, home: Path, below: str) -> None:
+        (home / "shut" / "below").mkdir(parents=True)
+        (home / "shut").chmod(0)
+        with pytest.raises(RemoteCommandFailed) as raised:
+            ask(home, f"~/shut{below}")
+        (home / "shut").chmod(0o700)
+        assert raised.value.code == "PATH_FORBIDDEN"
+
     def test_unknown_environment(self, home: Path) -> None:
         with pytest.raises(RemoteCommandFailed) as raised:
             ask(home, environment="nothing")

@@ -237,11 +237,11 @@ class StuckHost:
             self.asked.set()
             assert self.release.wait(30)
         if self._behind is None:
-            return ScriptResult(0, ANSWER_OF_NOTHING(script), b"")
+            return ScriptResult(0, answer_of_nothing(script), b"")
         return self._behind.run_script(script, timeout=timeout)
 
 
-def ANSWER_OF_NOTHING(script: str) -> bytes:
+def answer_of_nothing(script: str) -> bytes:
     token = script.rpartition('"token": "')[2].partition('"')[0]
     answer = {"home": "/h", "storage_root": "/h/s", "environments": [], "free_ports": []}
     return f"@@{token} {json.dumps(answer)}\n".encode()

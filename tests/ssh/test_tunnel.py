@@ -78,7 +78,9 @@ class TestBytes:
             counters = tunnel.counters()
             assert (counters.bytes_in, counters.bytes_out) == (len(data), len(data))
 
-    def test_the_client_may_finish_sending_and_still_gets_the_whole_answer(self, transport: TunnelTransport) -> None:
+    def test_the_client_may_finish_sending_and_still_gets_the_whole_answer(
+        self, transport: TunnelTransport
+    ) -> None:
         data = os.urandom(5 * MEGABYTE)
         with TcpServer(answer_length_and_digest) as server, make_tunnel() as tunnel:
             tunnel.attach(transport, server.port)
@@ -87,7 +89,9 @@ class TestBytes:
                 sock.shutdown(socket.SHUT_WR)
                 assert read_all(sock) == fingerprint(data)
 
-    def test_the_server_may_finish_sending_and_still_gets_the_whole_upload(self, transport: TunnelTransport) -> None:
+    def test_the_server_may_finish_sending_and_still_gets_the_whole_upload(
+        self, transport: TunnelTransport
+    ) -> None:
         data = os.urandom(5 * MEGABYTE)
         seen: list[bytes] = []
 
@@ -156,14 +160,18 @@ class TestBytes:
 
     def test_through_a_jump_host(self, sshd: SshServer, transport: TunnelTransport) -> None:
         data = os.urandom(5 * MEGABYTE)
-        hop = transport.open_channel("direct-tcpip", (sshd.host, sshd.port), ("127.0.0.1", 0), timeout=TIMEOUT)
+        hop = transport.open_channel(
+            "direct-tcpip", (sshd.host, sshd.port), ("127.0.0.1", 0), timeout=TIMEOUT
+        )
         with ssh_client(sshd, sock=hop) as inner, TcpServer(echo) as server, make_tunnel() as tunnel:
             tunnel.attach(inner, server.port)
             assert exchange(tunnel.local_port, data) == data
 
 
 class TestFlowControl:
-    def test_readers_that_stop_delay_nobody_and_cost_one_window_each(self, transport: TunnelTransport) -> None:
+    def test_readers_that_stop_delay_nobody_and_cost_one_window_each(
+        self, transport: TunnelTransport
+    ) -> None:
         blocks = 320  # 20 MB
         with TcpServer(send_blocks(blocks)) as server, make_tunnel() as tunnel:
             tunnel.attach(transport, server.port)

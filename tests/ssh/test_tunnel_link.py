@@ -166,7 +166,11 @@ class TestHolding:
         self, sshd: SshServer, transport: TunnelTransport
     ) -> None:
         losses = Losses()
-        with TcpServer(echo) as server, make_tunnel(on_link_lost=losses) as tunnel, ssh_client(sshd) as second:
+        with (
+            TcpServer(echo) as server,
+            make_tunnel(on_link_lost=losses) as tunnel,
+            ssh_client(sshd) as second,
+        ):
             tunnel.attach(transport, server.port)
             with connect(tunnel.local_port) as sock:
                 sock.sendall(b"ping")
@@ -179,23 +183,28 @@ class TestHolding:
 
 
 class TestStop:
-    def test_on_a_frozen_link_it_keeps_its_deadline(self, sshd: SshServer, transport: TunnelTransport) -> None:
-        with TcpServer(swallow) as server:
+    def test_on_a_frozen_link_it_keeps_its_deadline(
+        self, sshd: SshServer, transport: TunnelTransport
+    ) -> None:
+        with TcpServer(swallow) as server, contextlib.ExitStack() as clients:
             tunnel = make_tunnel()
             tunnel.attach(transport, server.port)
-            with connect(tunnel.local_port) as sock:
+            sockets = [clients.enter_context(connect(tunnel.local_port)) for _ in range(16)]
+            for sock in sockets:
                 sock.sendall(b"x")
-                wait_until(lambda: tunnel.counters().bytes_out == 1, "the first byte")
-                sshd.freeze_connections()
-                try:
+            wait_until(lambda: tunnel.counters().bytes_out == len(sockets), "the first bytes")
+            sshd.freeze_connections()
+            try:
+                for sock in sockets:
                     fill(sock)
-                    began = time.monotonic()
-                    tunnel.stop(deadline=5.0)
-                    assert time.monotonic() - began < 5.0
-                    assert "tunnel-test" not in {thread.name for thread in threading.enumerate()}
-                    assert is_reset(sock)
-                finally:
-                    sshd.thaw_connections()
+                assert not transport.is_writable()  # else this test shows nothing
+                began = time.monotonic()
+                tunnel.stop(deadline=5.0)
+                assert time.monotonic() - began < 5.0
+                assert "tunnel-test" not in {thread.name for thread in threading.enumerate()}
+                assert all(is_reset(sock) for sock in sockets)
+            finally:
+                sshd.thaw_connections()
             make_tunnel(local_port=tunnel.local_port).stop()  # the port is free again
 
     def test_twice_and_from_several_threads(self, transport: TunnelTransport) -> None:
@@ -337,6 +346,7 @@ def count_exchanges(transport: TunnelTransport) -> Any:
         def rekeyed(self) -> None:
             seen.append(None)
 
+        def backlogged(self) -> None: ...
         def link_lost(self) -> None: ...
 
     transport.add_observer(Observer())

@@ -24,12 +24,12 @@ class CredentialsSchema(Schema):
     use_agent = Flag(load_default=True)
     saved_server_id = OptionalText(max_length=1024)
 
-    @validates_schema(skip_on_field_errors=False)
-    def require_host(self, data: dict[str, Any], **kwargs: Any) -> None:
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def require_host(self, data: dict[str, Any], original: dict[str, Any], **kwargs: Any) -> None:
         """Without a saved server, host and user name have to be there."""
-        if data.get("saved_server_id"):
+        if original.get("saved_server_id") not in (None, ""):
             return
-        missing = [name for name in ("host", "username") if not data.get(name)]
+        missing = [name for name in ("host", "username") if original.get(name) in (None, "")]
         if missing:
             raise ValidationError({name: ["Missing data for required field."] for name in missing})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from marshmallow import fields
 
 from runicorn_remote.api.base import Schema
-from runicorn_remote.api.schemas.fields import Text, WholeNumber
+from runicorn_remote.api.schemas.fields import Text
 
 
 class ConnectionQuerySchema(Schema):
@@ -21,7 +21,7 @@ class ConfigQuerySchema(ConnectionQuerySchema):
 
 class StorageCandidatesQuerySchema(ConfigQuerySchema):
     scan_root = Text(load_default="", metadata={"description": "the home directory if empty"})
-    max_depth = WholeNumber(load_default=3, metadata={"description": "clamped to 1-8"})
+    max_depth = fields.Integer(load_default=3, metadata={"description": "clamped to 1-8"})
 
 
 class EnvironmentSchema(Schema):
