@@ -11,6 +11,7 @@ import atexit
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -81,13 +82,19 @@ def serve(settings: Settings) -> int:
 
 
 def wsgi_app() -> Flask:
-    """The application for a foreign WSGI server, started, and closed when the process ends."""
+    """The application for a foreign WSGI server, started, and closed when the process ends.
+
+    SIGTERM ends a process without any clean-up. Where nobody else handles it, we do.
+    """
     settings = Settings.load()
     configure_logging(settings.log_level)
     app = create_app(settings)
     services: Services = app.extensions["runicorn_remote"]
     services.start()
     atexit.register(services.close)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_signal(services))
     return app
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,8 +81,10 @@ class Settings:
                 raise SettingsError(f"{name}: {value!r} is not between {lowest} and {highest}")
         if self.log_level.upper() not in _LOG_LEVELS:
             raise SettingsError(f"log_level: {self.log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
-        if self.local_viewer is not None and not self.local_viewer.startswith(("http://", "https://")):
-            raise SettingsError(f"local_viewer: {self.local_viewer!r} is not an http:// address")
+        if self.local_viewer is not None and not _is_http_address(self.local_viewer):
+            raise SettingsError(
+                f"local_viewer: {self.local_viewer!r} is not an address like http://127.0.0.1:23301"
+            )
         if self.slow_requests >= self.threads:
             raise SettingsError("slow_requests: must be below threads, so that status always finds a thread")
 
@@ -113,6 +116,21 @@ class Settings:
             return Path.home() / "Library" / "Application Support" / "Runicorn"
         xdg = os.environ.get("XDG_CONFIG_HOME")
         return (Path(xdg) if xdg else Path.home() / ".config") / "runicorn"
+
+
+def _is_http_address(text: str) -> bool:
+    """Scheme, host and perhaps a port; nothing else."""
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and text.rstrip("/") == f"{parts.scheme}://{parts.netloc}"
+            and "@" not in parts.netloc
+        )
+    except ValueError:  # of the port
+        return False
 
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

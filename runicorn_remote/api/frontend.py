@@ -12,7 +12,7 @@ import mimetypes
 import re
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, current_app, request, send_from_directory
+from flask import Blueprint, Flask, Response, current_app, request, send_file
 from werkzeug.exceptions import NotFound
 from werkzeug.security import safe_join
 
@@ -73,18 +73,31 @@ def answer_unknown(error: NotFound) -> Response:
 
 def _page(path: str) -> Response | None:
     """A file of the web page, or its `index.html` for a path that a browser navigates to."""
-    directory: Path | None = current_app.config["WEB_UI"]
-    if directory is None:
-        return None
-    # safe_join refuses everything that would leave the directory.
-    file = safe_join(str(directory), path)
-    if path and file is not None and Path(file).is_file():
-        response = send_from_directory(directory, path)
+    file = _file(path) if path else None
+    if file is not None:
         hashed = path.startswith("assets/") and _HASHED.search(path)
-        response.headers["Cache-Control"] = _FOREVER if hashed else "no-cache"
-        return response
+        return _send(file, _FOREVER if hashed else "no-cache")
     if path and "text/html" not in request.headers.get("Accept", ""):
         return None
-    response = send_from_directory(directory, "index.html")
-    response.headers["Cache-Control"] = "no-cache"
+    index = _file("index.html")
+    return _send(index, "no-cache") if index is not None else None
+
+
+def _file(path: str) -> Path | None:
+    """The file of that name, if there is one inside the web page's directory."""
+    directory: Path | None = current_app.config["WEB_UI"]
+    joined = safe_join(str(directory), path) if directory is not None else None
+    if directory is None or joined is None:
+        return None
+    file = Path(joined)
+    try:
+        # safe_join knows names only; a link may still lead out.
+        return file if file.is_file() and file.resolve().is_relative_to(directory) else None
+    except (OSError, ValueError):  # a name no file system takes
+        return None
+
+
+def _send(file: Path, cache_control: str) -> Response:
+    response = send_file(file, conditional=True)
+    response.headers["Cache-Control"] = cache_control
     return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from typing import Any
 
@@ -133,7 +134,7 @@ class Journey:
 def _page(url: str) -> bytes:
     try:
         status, body = fetch(url, timeout=30)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DemoFailed(f"{url}: {error}") from error
     _expect(status == 200, f"{url} answered {status}")
     return body

@@ -93,7 +93,9 @@ class Stage:
         return runs
 
     def _go(self, runs: int, check: bool) -> None:
-        assert self._sandbox and self._host and self._server
+        assert self._sandbox is not None
+        assert self._host is not None
+        assert self._server is not None
         self._report.title("The journey")
         journey = Journey(Api(self._server.url), self._host, self._sandbox.environment_name, self._report)
         self._journey = journey
@@ -144,8 +146,8 @@ class Stage:
         with self._report.step("server") as step:
             status = self._server.stop()
             step.detail = f"exit status {status}"
-        # One that was not running has been told about.
-        failed = was_running and status != 0
+        # One that had ended has been told about; one that was still starting may end in any way.
+        failed = was_running and self._server.answered and status != 0
         return [f"the server ended with exit status {status}{self._server_log()}"] if failed else []
 
     def _end_host(self) -> list[str]:

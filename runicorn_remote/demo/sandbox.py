@@ -51,19 +51,23 @@ class Sandbox:
     @property
     def remote_environment(self) -> dict[str, str]:
         """What commands on the embedded host see, beside the usual."""
-        environment = {MARKER: str(self.directory)}
+        environment = {**_user_site(), MARKER: str(self.directory)}
         if self.environment_name == "system":
             # This interpreter first, so that it is the `python3` of the remote account.
             environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), _path()])
-            if site.ENABLE_USER_SITE:
-                environment["PYTHONUSERBASE"] = site.getuserbase()
         return environment
 
     @property
     def local_environment(self) -> dict[str, str]:
         """For our own child processes: nothing of the user's settings, agent or configuration."""
         kept = {name: os.environ[name] for name in ("PYTHONPATH", "TMPDIR", "LANG") if name in os.environ}
-        return {**kept, "HOME": str(self.server_home), "PATH": _path(), MARKER: str(self.directory)}
+        return {
+            **kept,
+            **_user_site(),
+            "HOME": str(self.server_home),
+            "PATH": _path(),
+            MARKER: str(self.directory),
+        }
 
     def leftovers(self) -> list[str]:
         """Files, relative to `directory`, that the server and the viewer should have removed; no logs."""
@@ -82,3 +86,8 @@ class Sandbox:
 
 def _path() -> str:
     return os.environ.get("PATH", os.defpath)
+
+
+def _user_site() -> dict[str, str]:
+    """For `pip install --user`: with another HOME, its packages would be looked for there."""
+    return {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}

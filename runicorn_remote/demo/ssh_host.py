@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import TypeVar
 
 import asyncssh
 
+from runicorn_remote.demo.ssh_account import Account, AccountServer
 from runicorn_remote.demo.ssh_commands import RunningCommands
 
 START_TIMEOUT = 10.0
@@ -74,8 +75,7 @@ class EmbeddedHost:
         self._failure: BaseException | None = None
         # Only the host's own thread touches these.
         self._stopping: asyncio.Event
-        self._connections: set[asyncssh.SSHServerConnection] = set()
-        self._commands: RunningCommands
+        self._account: Account
 
     def __enter__(self) -> EmbeddedHost:
         self.start()
@@ -145,7 +145,7 @@ class EmbeddedHost:
 
     def kill_connections(self) -> None:
         """Cut every connection off; the host goes on listening."""
-        self._call(self._abort_connections)
+        self._call(lambda: self._account.abort_connections())
 
     def freeze(self) -> None:
         """Answer nothing any more: connections stay open, new ones are accepted by the system only."""
@@ -157,7 +157,7 @@ class EmbeddedHost:
         self._thawed.set()
 
     def connection_count(self) -> int:
-        return self._call(lambda: len(self._connections))
+        return self._call(lambda: len(self._account.connections))
 
     def _call(self, function: Callable[[], _Result]) -> _Result:
         """Have `function` run in the host's thread; its result."""
@@ -181,122 +181,45 @@ class EmbeddedHost:
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
-        self._commands = RunningCommands(self.home, self.environment)
+        self._account = Account(
+            self.username,
+            self.password,
+            self._authorized,
+            self.home,
+            self.max_sessions,
+            RunningCommands(self.home, self.environment),
+        )
         self._loop = asyncio.get_running_loop()
-        acceptor = await asyncssh.listen(
-            self.host,
-            self.port,
-            server_factory=lambda: _Account(self),
-            server_host_keys=[self._host_key],
-            encoding=None,
-            line_editor=False,
-            allow_pty=False,
-            agent_forwarding=False,
-            x11_forwarding=False,
-        )
-        self.port = acceptor.get_port()
-        self._listening.set()
-        try:
-            await self._stopping.wait()
-        finally:
-            acceptor.close()
-            self._abort_connections()
-            await self._commands.end_all()
-            await acceptor.wait_closed()
-
-    def _abort_connections(self) -> None:
-        for connection in list(self._connections):
-            connection.abort()
-
-    # --- for `_Account`, in the host's thread
-
-    def connected(self, connection: asyncssh.SSHServerConnection) -> None:
-        self._connections.add(connection)
-
-    def disconnected(self, connection: asyncssh.SSHServerConnection) -> None:
-        self._connections.discard(connection)
-
-    def knows_password(self, username: str, password: str) -> bool:
-        right = hmac.compare_digest(password.encode("utf-8", "replace"), self.password.encode())
-        return right and username == self.username
-
-    def knows_key(self, username: str, public_data: bytes) -> bool:
-        return username == self.username and public_data in self._authorized
-
-    def new_session(self, ended: Callable[[], None]) -> asyncssh.SSHServerSession[bytes]:
-        return _Session(self._commands, self.home, ended)
-
-
-class _Account(asyncssh.SSHServer):
-    """What one connection may do."""
-
-    def __init__(self, host: EmbeddedHost) -> None:
-        self._host = host
-        self._connection: asyncssh.SSHServerConnection
-        self._open_sessions = 0
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._connection = conn
-        self._host.connected(conn)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._host.disconnected(self._connection)
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def password_auth_supported(self) -> bool:
-        return True
-
-    def validate_password(self, username: str, password: str) -> bool:
-        return self._host.knows_password(username, password)
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._host.knows_key(username, key.public_data)
-
-    def session_requested(self) -> asyncssh.SSHServerSession[bytes] | bool:
-        if self._open_sessions >= self._host.max_sessions:
-            return False
-        self._open_sessions += 1
-        return self._host.new_session(self._session_ended)
-
-    def _session_ended(self) -> None:
-        self._open_sessions -= 1
-
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        if dest_host != "127.0.0.1":
-            raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "forwarding reaches 127.0.0.1 only"
+        with socket.create_server((self.host, self.port)) as listener:
+            self.port = listener.getsockname()[1]
+            acceptor = await asyncssh.listen(
+                sock=listener,
+                server_factory=lambda: AccountServer(self._account),
+                server_host_keys=[self._host_key],
+                encoding=None,
+                line_editor=False,
+                allow_pty=False,
+                agent_forwarding=False,
+                x11_forwarding=False,
             )
-        return True
+            self._listening.set()
+            try:
+                await self._stopping.wait()
+            finally:
+                # No more of them; those just accepted come up first, as asyncio loses them in `close()`.
+                self._loop.remove_reader(listener)
+                await _rounds_of_the_loop()
+                acceptor.close()
+                self._account.abort_connections()
+                await self._account.commands.end_all()
+                await _rounds_of_the_loop()
+                await acceptor.wait_closed()
 
 
-class _Session(asyncssh.SSHServerProcess[bytes]):
-    """One exec or SFTP channel, which tells when it has ended."""
-
-    def __init__(self, commands: RunningCommands, home: Path, ended: Callable[[], None]) -> None:
-        super().__init__(
-            commands.start, lambda channel: _HomeSftp(channel, home), sftp_version=3, allow_scp=False
-        )
-        self._ended = ended
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._ended()
-
-
-class _HomeSftp(asyncssh.SFTPServer):
-    """The real file system; relative paths start in the home."""
-
-    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], home: Path) -> None:
-        super().__init__(channel)
-        self._home = os.fsencode(home)
-
-    def map_path(self, path: bytes) -> bytes:
-        return os.path.join(self._home, path)
+async def _rounds_of_the_loop() -> None:
+    """Let happen what is due: a socket is opened and closed some rounds after what caused it."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def _login_environment(home: Path, username: str) -> dict[str, str]:

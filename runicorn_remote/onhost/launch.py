@@ -28,14 +28,17 @@ from runicorn_remote.onhost.viewer_start import ReaderGone, ViewerStart
 
 def main(arguments: dict) -> None:
     """`session_id`, `remote_root`, `environment` (a name or None), `python` (the interpreter that name
-    meant before, or None), `port` (or None for any), `ports_tried`, `timeout` and `idle_timeout` in seconds.
+    meant before, or None), `port` (or None for any), `ports_tried`, `timeout` and `idle_timeout` in seconds,
+    `server`: the mark of the server that asks.
     """
     session_id = checked_session_id(arguments["session_id"])
     root = storage_root(arguments["remote_root"])
     environment = environment_with_runicorn(arguments)
     requested = arguments.get("port")
     port = requested if requested and bindable(requested) else free_port()
-    start = ViewerStart(session_id, root, environment, port, arguments.get("idle_timeout"))
+    start = ViewerStart(
+        session_id, root, environment, port, arguments.get("idle_timeout"), arguments.get("server")
+    )
     try:
         start.tell(
             event="prepared",

@@ -17,9 +17,10 @@ import re
 import socket
 import stat
 import tempfile
-from collections.abc import Callable
+from typing import Callable  # noqa: UP035
 
 from runicorn_remote.onhost.common import Failure
+from runicorn_remote.onhost.processes import is_session_id
 
 OUR_DIRECTORY = "runicorn-remote"
 LOG_NAME = "viewer.log"
@@ -56,13 +57,24 @@ def private_dir(session_id: str) -> str:
 
 def find_private_dir(session_id: str) -> "str | None":
     """The session's directory if there is one, wherever it had to be put."""
-    temporary = tempfile.gettempdir()
-    made = [name for name in os.listdir(temporary) if name.startswith(OUR_DIRECTORY + "-")]
-    for root in _usual_roots() + [os.path.join(temporary, name) for name in made]:
+    for root in _all_roots():
         directory = os.path.join(root, host_name(), session_id)
         if is_private_dir(directory, session_id):
             return directory
     return None
+
+
+def private_dirs() -> "list[tuple[str, str]]":
+    """(session id, directory) of every viewer of this account on this machine, wherever it had to be put."""
+    found = []
+    for root in _all_roots():
+        host_level = os.path.join(root, host_name())
+        try:
+            names = os.listdir(host_level)
+        except OSError:
+            continue
+        found += [(name, os.path.join(host_level, name)) for name in names if is_session_id(name)]
+    return found
 
 
 def is_private_dir(directory: str, session_id: str) -> bool:
@@ -163,6 +175,12 @@ def _usual_roots() -> "list[str]":
         state_home = os.path.join(home, ".local", "state")
     candidates = [state_home] + ([runtime] if os.path.isabs(runtime) else [])
     return [os.path.join(os.path.normpath(path), OUR_DIRECTORY) for path in candidates if os.path.isabs(path)]
+
+
+def _all_roots() -> "list[str]":
+    temporary = tempfile.gettempdir()
+    made = [name for name in os.listdir(temporary) if name.startswith(OUR_DIRECTORY + "-")]
+    return _usual_roots() + [os.path.join(temporary, name) for name in made]
 
 
 def _our_levels(root: str, session_id: str) -> str:

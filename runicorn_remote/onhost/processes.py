@@ -18,9 +18,13 @@ _DEAD = "ZXx"
 
 def checked_session_id(value: object) -> str:
     """`value` if it is a session id (8 to 32 hex digits): it becomes the name of a directory."""
-    if not isinstance(value, str) or not re.match(r"[0-9a-f]{8,32}\Z", value):
+    if not isinstance(value, str) or not is_session_id(value):
         raise Failure("INVALID_VALUE", "session_id: not 8 to 32 lower-case hexadecimal digits")
     return value
+
+
+def is_session_id(text: str) -> bool:
+    return re.match(r"[0-9a-f]{8,32}\Z", text) is not None
 
 
 def start_time(pid: int) -> "str | None":

@@ -36,17 +36,25 @@ class ReaderGone(Exception):
 class ViewerStart:
     """The private directory and one process at a time, until the viewer listens or `close` takes all back.
 
-    `root` is a path of this machine, `environment` what `find_one` gives, `idle_timeout` in seconds or None.
+    `root` is a path of this machine, `environment` what `find_one` gives, `idle_timeout` in seconds or None,
+    `server` the mark of the server that asks (see `sweep`).
     """
 
     def __init__(
-        self, session_id: str, root: str, environment: dict, port: int, idle_timeout: "float | None"
+        self,
+        session_id: str,
+        root: str,
+        environment: dict,
+        port: int,
+        idle_timeout: "float | None",
+        server: "str | None",
     ) -> None:
         self._session_id = session_id
         self._root = root
         self._environment = environment
         self._port = port
         self._idle_timeout = idle_timeout
+        self._server = server
         self._child: subprocess.Popen[bytes] | None = None
         self._started: str | None = None
         self._handed_over = False
@@ -119,6 +127,7 @@ class ViewerStart:
             self._directory,
             {
                 "session_id": self._session_id,
+                "server": self._server,
                 "pid": child.pid,
                 "start_time": self._started,
                 "port": self._port,

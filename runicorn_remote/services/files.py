@@ -37,14 +37,18 @@ class Files:
         """Whether `path` is there, in the shape of `/fs/exists`."""
         _check(path)
         with host.sftp(timeout=self._timeout) as sftp:
-            home = sftp.absolute("~")
-            absolute = home if path == "~" else path
-            if path.startswith("~/"):
-                absolute = home.rstrip("/") + path[1:]
-            elif not path.startswith("/"):
-                absolute = home.rstrip("/") + "/" + path
+            absolute = _below(sftp.absolute("~"), path)
             is_dir = sftp.is_directory(absolute)
         return {"path": absolute, "exists": is_dir is not None, "is_dir": bool(is_dir)}
+
+
+def _below(home: str, path: str) -> str:
+    """The absolute form of a path that need not exist: `~` and relative ones begin at the home."""
+    if path.startswith("/"):
+        return path
+    if path == "~":
+        return home
+    return home.rstrip("/") + "/" + path.removeprefix("~/")
 
 
 def _check(path: str) -> None:

@@ -1,7 +1,8 @@
 """What the web page remembers about itself: dismissed hints and column widths.
 
 Kept in Runicorn's own `ui_preferences.json`, so that a hint dismissed in its built-in server stays
-dismissed here. Losing it costs a click; so an unreadable file counts as empty, and is left alone.
+dismissed here. Losing it costs a click, so a file that cannot be read counts as empty; but it is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from runicorn_remote.services.private_files import (
 logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 1024 * 1024
-_MAX_DISMISSED = 1000
 _LOCK_TIMEOUT = 5.0
 
 
@@ -32,26 +32,34 @@ class UiPreferences:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # A file of its own: taking a lock empties the file it is taken on.
+        self._lock_path = path.with_name(f"{path.name}.lock")
 
     def dismissed_alerts(self) -> list[str]:
-        alerts = self._read().get("dismissed_alerts")
-        return [alert for alert in alerts if isinstance(alert, str)] if isinstance(alerts, list) else []
+        return _alerts(self._read())
 
     def dismiss(self, alert_id: str) -> None:
-        """Raises `StateError`."""
+        """This and every other change raises `StateError`, or `Busy` if there is no room for more."""
 
-        def change(alerts: list[str]) -> list[str]:
-            if len(alerts) >= _MAX_DISMISSED:
-                raise Busy("Too many dismissed alerts; clear them first", code="TOO_MANY_ALERTS")
-            return alerts if alert_id in alerts else [*alerts, alert_id]
+        def change(preferences: dict[str, Any]) -> None:
+            alerts = _alerts(preferences)
+            if alert_id not in alerts:
+                preferences["dismissed_alerts"] = [*alerts, alert_id]
 
-        self._change_alerts(change)
+        self._change(change)
 
     def undismiss(self, alert_id: str) -> None:
-        self._change_alerts(lambda alerts: [alert for alert in alerts if alert != alert_id])
+        def change(preferences: dict[str, Any]) -> None:
+            left = [alert for alert in _alerts(preferences) if alert != alert_id]
+            preferences["dismissed_alerts"] = left
+
+        self._change(change)
 
     def clear_dismissed(self) -> None:
-        self._change_alerts(lambda alerts: [])
+        def change(preferences: dict[str, Any]) -> None:
+            preferences["dismissed_alerts"] = []
+
+        self._change(change)
 
     def column_widths(self, table: str, size: str) -> dict[str, int]:
         entry = _dict(_dict(self._read(), "column_widths"), f"{table}@{size}")
@@ -69,27 +77,41 @@ class UiPreferences:
 
         self._change(change)
 
-    def _change_alerts(self, change: Callable[[list[str]], list[str]]) -> None:
-        def apply(preferences: dict[str, Any]) -> None:
-            preferences["dismissed_alerts"] = change(self.dismissed_alerts())
-
-        self._change(apply)
-
     def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
         make_private_directory(self._path.parent)
-        with state_lock(self._path, _LOCK_TIMEOUT):
-            preferences = self._read()
+        with state_lock(self._lock_path, _LOCK_TIMEOUT):
+            preferences = self._load()
             change(preferences)
-            write_private(self._path, json.dumps(preferences, indent=2).encode())
+            data = json.dumps(preferences, indent=2).encode()
+            if len(data) > _MAX_BYTES:
+                raise Busy(f"{self._path} is full", code="PREFERENCES_FULL", hint="Clear or remove it.")
+            write_private(self._path, data)
 
     def _read(self) -> dict[str, Any]:
         try:
-            data = read_private(self._path, _MAX_BYTES)
-            preferences = json.loads(data) if data else {}
-        except (StateError, ValueError, RecursionError) as error:
-            logger.warning("%s cannot be read: %s", self._path, error)
+            return self._load()
+        except StateError as error:
+            logger.warning("%s", error)
             return {}
-        return preferences if isinstance(preferences, dict) else {}
+
+    def _load(self) -> dict[str, Any]:
+        """Raises `StateError` for a file that is there and is none of ours."""
+        data = read_private(self._path, _MAX_BYTES)
+        try:
+            preferences = json.loads(data) if data else {}
+        except (ValueError, RecursionError) as error:
+            raise self._unusable() from error
+        if not isinstance(preferences, dict):
+            raise self._unusable()
+        return preferences
+
+    def _unusable(self) -> StateError:
+        return StateError(f"{self._path} is not a JSON object. Repair it, or move it away.")
+
+
+def _alerts(preferences: dict[str, Any]) -> list[str]:
+    alerts = preferences.get("dismissed_alerts")
+    return [alert for alert in alerts if isinstance(alert, str)] if isinstance(alerts, list) else []
 
 
 def _dict(container: dict[str, Any], name: str) -> dict[str, Any]:

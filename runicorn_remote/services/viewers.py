@@ -103,14 +103,7 @@ class Viewers:
     def stop_all(self, target: Target | None = None) -> None:
         """End all viewers, or those on one target, side by side."""
         sessions = [session for session in self.sessions() if target in (None, session.target)]
-        threads = [
-            threading.Thread(
-                target=self._stop_quietly, args=(session.id,), name=f"stop-{session.id}", daemon=True
-            )
-            for session in sessions
-        ]
-        for thread in threads:
-            thread.start()
+        threads = [thread for session in sessions if (thread := self._stop_aside(session)) is not None]
         deadline = (
             self._clock.monotonic() + self._settings.viewer_stop_timeout + self._settings.shutdown_timeout
         )
@@ -250,6 +243,18 @@ class Viewers:
         with self._lock:
             self._sessions.pop(session.id, None)
         session.gone.set()
+
+    def _stop_aside(self, session: ViewerSession) -> threading.Thread | None:
+        """Stop in a thread of its own. None: it is done already, in this one."""
+        thread = threading.Thread(
+            target=self._stop_quietly, args=(session.id,), name=f"stop-{session.id}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # since Python 3.12, when the interpreter is ending
+            self._stop_quietly(session.id)
+            return None
+        return thread
 
     def _stop_quietly(self, session_id: str) -> None:
         try:

@@ -24,18 +24,32 @@ def find_web_ui(setting: str) -> Path | None:
         return None
     if setting == AUTO:
         return _installed()
-    directory = Path(setting).expanduser().resolve()
-    if not (directory / "index.html").is_file():
+    directory = Path(setting).expanduser().absolute()
+    found = _with_index(directory)
+    if found is None:
         raise SettingsError(f"frontend: {directory} has no index.html; give a directory, auto or off")
-    return directory
+    return found
 
 
 def _installed() -> Path | None:
     # find_spec does not import the package: runicorn's import starts things of its own.
     spec = importlib.util.find_spec("runicorn")
     for location in (spec.submodule_search_locations or ()) if spec else ():
-        directory = Path(location) / "webui"
-        if (directory / "index.html").is_file():
-            return directory.resolve()
+        found = _with_index(Path(location) / "webui")
+        if found is not None:
+            return found
     logger.info("No web page to serve: the runicorn package is not installed beside this server")
     return None
+
+
+def _with_index(directory: Path) -> Path | None:
+    """Where the page's files really are; None if there is no page.
+
+    Some installers link every single file of a package to a store of theirs; what lies in `directory`
+    would then be links out of it, which are not served.
+    """
+    index = directory / "index.html"
+    try:
+        return index.resolve().parent if index.is_file() else None
+    except OSError as error:
+        raise SettingsError(f"frontend: {directory} cannot be read: {error.strerror}") from error

@@ -74,12 +74,14 @@ def _open(transport: TunnelTransport, remote_port: int, deadline: float) -> para
 
 
 def _get(channel: paramiko.Channel, remote_port: int, path: str, deadline: float) -> HttpAnswer:
-    stream = _ChannelStream(channel, deadline)
     connection = http.client.HTTPConnection(_LOOPBACK, remote_port)
-    connection.sock = stream
+    connection.sock = _ChannelSocket(channel, deadline)
     connection.request("GET", path, headers={"Connection": "close", "Accept": "application/json"})
     with connection.getresponse() as response:
-        return HttpAnswer(response.status, response.read(MAX_BODY))
+        body = response.read(MAX_BODY)
+        if len(body) < MAX_BODY and response.length:
+            raise http.client.IncompleteRead(body, response.length)
+        return HttpAnswer(response.status, body)
 
 
 def _remaining(deadline: float) -> float:
@@ -90,9 +92,25 @@ def _remaining(deadline: float) -> float:
     return seconds
 
 
-class _ChannelStream(io.RawIOBase):
+class _ChannelSocket:
     """As much of a socket as http.client needs, with one deadline for all operations."""
 
+    def __init__(self, channel: paramiko.Channel, deadline: float) -> None:
+        self._channel = channel
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        self._channel.settimeout(_remaining(self._deadline))
+        self._channel.sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_ChannelReader(self._channel, self._deadline))
+
+    def close(self) -> None:
+        """http.client does this while the response is still to be read, so it does nothing."""
+
+
+class _ChannelReader(io.RawIOBase):
     def __init__(self, channel: paramiko.Channel, deadline: float) -> None:
         super().__init__()
         self._channel = channel
@@ -106,10 +124,3 @@ class _ChannelStream(io.RawIOBase):
         data = self._channel.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
-
-    def sendall(self, data: bytes) -> None:
-        self._channel.settimeout(_remaining(self._deadline))
-        self._channel.sendall(data)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import struct
-from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,10 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from runicorn_remote.errors import KeyUnusable, PassphraseRequired, PassphraseWrong
+from runicorn_remote.ssh.key_derivation import refuse_endless
 
 MAX_KEY_BYTES = 64 * 1024
-# ssh-keygen's default is 24 and its -a rarely above a few hundred; each round costs about 10 ms.
-_MAX_BCRYPT_ROUNDS = 2000
 
 
 def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
@@ -44,8 +41,8 @@ def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
     if first.startswith(("ssh-", "ecdsa-", "sk-")) or "PUBLIC KEY" in first:
         raise KeyUnusable("This is a public key", hint="Give the private key: the file without .pub.")
     data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    refuse_endless(data)
     if first == "-----BEGIN OPENSSH PRIVATE KEY-----":
-        _refuse_endless_kdf(lines)
         loader: Callable[[bytes, bytes | None], object] = load_ssh_private_key
     else:
         loader = load_pem_private_key
@@ -84,28 +81,6 @@ def _for_paramiko(key: object) -> paramiko.PKey:
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode("ascii")
         return paramiko.Ed25519Key(file_obj=io.StringIO(text))
     raise KeyUnusable("The type of the private key is not supported", hint="Use RSA, ECDSA or Ed25519.")
-
-
-def _refuse_endless_kdf(lines: list[str]) -> None:
-    """A key file may ask for four billion rounds of bcrypt; nobody waits for those.
-
-    Layout: PROTOCOL.key of OpenSSH: magic, cipher, kdf name, kdf options (salt, rounds).
-    """
-    try:
-        blob = b64decode("".join(lines[1:-1]))
-        position = len(b"openssh-key-v1\0")
-        for _ in ("cipher", "kdf"):
-            position += 4 + struct.unpack_from(">I", blob, position)[0]
-        options = position + 4
-        if struct.unpack_from(">I", blob, position)[0] == 0:
-            return
-        rounds = struct.unpack_from(">I", blob, options + 4 + struct.unpack_from(">I", blob, options)[0])[0]
-    except (ValueError, struct.error):
-        return  # not readable: the loader says so
-    if rounds > _MAX_BCRYPT_ROUNDS:
-        raise KeyUnusable(
-            f"The private key asks for {rounds} rounds of key derivation; at most 2000 are done"
-        )
 
 
 def read_key_file(path: str) -> str:

@@ -19,6 +19,7 @@ from paramiko.sftp import CMD_ATTRS, CMD_CLOSE, CMD_HANDLE, CMD_NAME, CMD_OPENDI
 from paramiko.sftp_attr import SFTPAttributes
 
 from runicorn_remote.errors import (
+    InvalidValue,
     NotADirectory,
     PathForbidden,
     RemoteCommandFailed,
@@ -64,7 +65,7 @@ class SftpSession:
         try:
             return stat.S_ISDIR(self._client.stat(path).st_mode or 0)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EACCES):
+            if error.errno in (errno.ENOENT, errno.EACCES) or _is_unusable(error):
                 return None
             raise _translated(path, error) from error
 
@@ -73,8 +74,8 @@ class SftpSession:
         try:
             kind, message = self._client._request(CMD_OPENDIR, path.encode())
         except OSError as error:
-            # OpenSSH says just "Failure" for a path that is no directory.
-            if error.errno is None and self.is_directory(path) is False:
+            # For a path that is no directory, sshd says "Failure" or "No such file".
+            if error.errno in (None, errno.ENOENT) and self.is_directory(path) is False:
                 raise NotADirectory(f"Not a directory: {path}") from error
             raise _translated(path, error) from error
         if kind != CMD_HANDLE:
@@ -149,4 +150,11 @@ def _translated(path: str, error: OSError) -> RemoteError:
         return PathForbidden(f"Permission denied: {path}")
     if isinstance(error, TimeoutError):
         raise error
+    if _is_unusable(error):
+        return InvalidValue(f"The path cannot be used: {path}", code="INVALID_PATH")
     return RemoteCommandFailed(f"{path}: {error}")
+
+
+def _is_unusable(error: OSError) -> bool:
+    """Whether this is how OpenSSH refuses a name that is too long; paramiko keeps just the words."""
+    return error.errno is None and str(error) == "Bad message"

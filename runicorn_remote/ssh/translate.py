@@ -44,7 +44,7 @@ def login_errors(target: Target) -> Iterator[None]:
 
 def _broken_handshake(where: str, error: BaseException) -> RemoteError:
     said = str(error)
-    if "banner" in said:
+    if "banner" in said or "Indecipherable" in said:  # the latter: it talks, and not SSH
         return Unreachable(
             f"No SSH banner from {where}",
             code="NO_SSH_BANNER",

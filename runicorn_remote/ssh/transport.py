@@ -111,14 +111,17 @@ class TunnelTransport(_Transport):
         self.name = "ssh-transport"
         self._preferred_ciphers = (*AES_GCM, *(c for c in self._preferred_ciphers if c not in AES_GCM))
         self._deferred: collections.deque[Message] = collections.deque()  # guarded by clear_to_send_lock
-        self._forwards: dict[
-            int, ForwardChannel
-        ] = {}  # open, or waiting for the peer's CLOSE; guarded by lock
+        self._poller: Any = None  # guarded by clear_to_send_lock: no two threads can use it at once
+        # Open, or waiting for the peer's CLOSE; guarded by lock. paramiko's own table holds no reference.
+        self._forwards: dict[int, ForwardChannel] = {}
         self._released: collections.deque[int] = collections.deque()  # guarded by lock
         self._observers: set[TransportObserver] = set()
         self._observers_lock = threading.Lock()
         if isinstance(self.sock, socket.socket):  # not so when a jump host's channel carries us
             _set_option(self.sock, "TCP_NODELAY", 1)
+            if hasattr(select, "poll"):
+                self._poller = select.poll()
+                self._poller.register(self.sock, select.POLLOUT)
             _set_option(self.sock, "SO_SNDLOWAT", _ROOM_FOR_A_PACKET, level=socket.SOL_SOCKET)  # BSD, macOS
 
     # --- settings, before the connection starts
@@ -148,7 +151,7 @@ class TunnelTransport(_Transport):
             if self._deferred or not self.clear_to_send.is_set():
                 self._deferred.append(message)
                 return
-            if self.is_writable():
+            if self._has_room():
                 self._transmit(message)
                 return
             self._deferred.append(message)
@@ -158,7 +161,7 @@ class TunnelTransport(_Transport):
     def flush(self) -> None:
         """Send what waits, as far as it goes. Any thread."""
         with self.clear_to_send_lock:
-            while self._deferred and self.clear_to_send.is_set() and self.is_writable():
+            while self._deferred and self.clear_to_send.is_set() and self._has_room():
                 self._transmit(self._deferred.popleft())
 
     def can_carry_data(self) -> bool:
@@ -169,11 +172,6 @@ class TunnelTransport(_Transport):
     def is_backlogged(self) -> bool:
         """Whether messages wait for room in the SSH socket. Any thread."""
         return bool(self._deferred) and self.clear_to_send.is_set()
-
-    def is_writable(self) -> bool:
-        """Whether the SSH socket has room. Any thread."""
-        descriptor = self.socket_descriptor()
-        return descriptor is None or (descriptor >= 0 and _is_writable(descriptor))
 
     def socket_descriptor(self) -> int | None:
         """-> below 0: the SSH socket is closed; None: it is a jump host's channel. Any thread."""
@@ -288,6 +286,10 @@ class TunnelTransport(_Transport):
 
     # --- any thread
 
+    def _has_room(self) -> bool:
+        """Whether the SSH socket takes a packet; True also if nobody can tell. Holding clear_to_send_lock."""
+        return self._poller is None or bool(self._poller.poll(0))
+
     def _transmit(self, message: Message) -> None:
         """Holding clear_to_send_lock."""
         try:
@@ -323,14 +325,3 @@ def _set_option(sock: socket.socket, name: str, value: int, level: int = socket.
     if option is not None:
         with contextlib.suppress(OSError):  # Linux has it and refuses; macOS: the peer has closed already
             sock.setsockopt(level, option, value)
-
-
-def _is_writable(descriptor: int) -> bool:
-    if not hasattr(select, "poll"):
-        try:
-            return bool(select.select([], [descriptor], [], 0)[1])
-        except (OSError, ValueError):
-            return False
-    poller = select.poll()
-    poller.register(descriptor, select.POLLOUT)
-    return bool(poller.poll(0))

@@ -150,7 +150,18 @@ def test_no_such_route(client: FlaskClient) -> None:
         b'{"port": ' + b"1" * 5000 + b"}",
         b"\0" * 100,
     ],
-    ids=["empty", "open", "word", "comma", "not utf-8", "not utf-8 inside", "deep", "deep objects", "long", "nul"],
+    ids=[
+        "empty",
+        "open",
+        "word",
+        "comma",
+        "not utf-8",
+        "not utf-8 inside",
+        "deep",
+        "deep objects",
+        "long",
+        "nul",
+    ],
 )
 def test_a_body_that_is_not_json(client: FlaskClient, body: bytes) -> None:
     for route in ("connect", "viewer/start", "connections/saved"):
@@ -177,9 +188,7 @@ def test_a_post_has_to_be_json(client: FlaskClient) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
         answer = client.post("/api/remote/connect", data=b'{"host": "gpu1"}', content_type=content_type)
         assert outcome(answer) == (415, "UNSUPPORTED_MEDIA_TYPE")
-    answer = client.post(
-        "/api/remote/connect", data=b"{}", content_type="application/json; charset=utf-8"
-    )
+    answer = client.post("/api/remote/connect", data=b"{}", content_type="application/json; charset=utf-8")
     assert answer.status_code == 422
 
 

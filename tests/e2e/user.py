@@ -85,6 +85,23 @@ class RemoteAccount:
         environments.mkdir(exist_ok=True)
         (environments / name).symlink_to(prefix)
 
+    def add_stand_in(self, name: str, program: str) -> None:
+        """An environment whose `runicorn` is this program, for what the real one does not do on demand."""
+        prefix = self.home / f"stand-in-{name}"
+        series = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        site = prefix / f"lib/python{series}/site-packages"
+        metadata = site / "runicorn-0.7.2.dist-info/METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text("Metadata-Version: 2.1\nName: runicorn\nVersion: 0.7.2\n")
+        (site / "runicorn").mkdir()
+        (site / "runicorn/__init__.py").touch()
+        (site / "runicorn/__main__.py").write_text(program)
+        base = Path(sys.executable).resolve()
+        (prefix / "bin").mkdir()
+        (prefix / "bin/python").symlink_to(base)
+        (prefix / "pyvenv.cfg").write_text(f"home = {base.parent}\nversion = {series}.0\n")
+        self.add_environment(name, prefix)
+
     def viewer_processes(self) -> set[int]:
         """Of all viewers that were started in this home. Linux only."""
         return processes.with_environment(f"HOME={self.home}", "RUNICORN_REMOTE_SESSION=")

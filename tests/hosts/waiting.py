@@ -14,12 +14,12 @@ _LOOK_AGAIN_AFTER = 0.02
 Answer = TypeVar("Answer")
 
 
-def until(condition: Callable[[], Answer], timeout: float, what: str) -> Answer:
+def until(condition: Callable[[], Answer], timeout: float, what: str | Callable[[], str]) -> Answer:
     """Ask until the answer is true, and return it. After `timeout` seconds the test fails with `what`."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout:g} s: {what}")
+            pytest.fail(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
         pause.wait(_LOOK_AGAIN_AFTER)
     return answer

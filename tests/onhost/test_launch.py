@@ -10,7 +10,6 @@ import stat
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -31,14 +30,6 @@ from tests.onhost.viewer_host import (
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="looks into /proc")
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ViewerHost]:
-    host = ViewerHost(tmp_path)
-    yield host
-    left = host.end_all()
-    assert not left, "processes were left behind"
-
-
 def health(port: int) -> dict[str, object]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=20) as answer:
         return json.load(answer)
@@ -48,7 +39,7 @@ def health(port: int) -> dict[str, object]:
 
 
 def test_a_viewer_starts_outlives_its_launcher_and_stops(host: ViewerHost) -> None:
-    viewer = host.launch()
+    viewer = host.launch(server="laptop")
 
     assert health(viewer["port"])["status"] == "ok"
     pid = viewer["pid"]
@@ -58,6 +49,7 @@ def test_a_viewer_starts_outlives_its_launcher_and_stops(host: ViewerHost) -> No
     assert viewer["remote_root"] == str(host.storage)
     assert host.record() == {
         "session_id": SESSION,
+        "server": "laptop",
         "pid": pid,
         "start_time": viewer["start_time"],
         "port": viewer["port"],
@@ -401,8 +393,11 @@ def test_the_modules_of_a_program_do_not_overwrite_each_other(question: str) -> 
             names = [getattr(node, "name", None)]
             if isinstance(node, ast.Assign):
                 names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+            owner = module
+            if isinstance(node, ast.ImportFrom) and not str(node.module).startswith("runicorn_remote."):
+                names, owner = [alias.name for alias in node.names], f"import {node.module}"
             for name in filter(None, names):
-                assert owners.setdefault(name, module) == module, name
+                assert owners.setdefault(name, owner) == owner, name
 
 
 @pytest.mark.parametrize(

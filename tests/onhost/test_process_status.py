@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,13 +25,6 @@ def leave(*_):
 
 signal.signal(signal.SIGUSR1, leave)
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ViewerHost]:
-    host = ViewerHost(tmp_path)
-    yield host
-    assert not host.end_all(), "processes were left behind"
 
 
 def test_the_life_of_a_viewer(host: ViewerHost) -> None:

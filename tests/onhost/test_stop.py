@@ -3,9 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +13,6 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason
 
 PAUSES = "__import__('signal').pause()"
 IGNORES = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ViewerHost]:
-    host = ViewerHost(tmp_path)
-    yield host
-    assert not host.end_all(), "processes were left behind"
-
-
-@pytest.fixture
-def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that leads a group, as a viewer does, and is none of ours."""
-    waits = "import signal\nsignal.pause()"
-    with subprocess.Popen([sys.executable, "-c", waits], start_new_session=True) as process:
-        yield process
-        process.kill()
 
 
 def test_stopping_twice(host: ViewerHost) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paramiko.common import MSG_KEXINIT, MSG_NEWKEYS
 
 from runicorn_remote.ssh.transport import TunnelTransport
 from runicorn_remote.ssh.tunnel import Tunnel
@@ -22,11 +23,14 @@ from tests.ssh.tunnel_kit import (
     BLOCK,
     TIMEOUT,
     TcpServer,
+    answer_length_and_digest,
     connect,
     echo,
     fingerprint,
     fingerprint_of,
     is_reset,
+    read_all,
+    relay_through,
     round_trip,
     send_blocks,
     ssh_client,
@@ -37,6 +41,7 @@ from tests.ssh.tunnel_kit import (
 pytestmark = pytest.mark.sshd
 
 MEGABYTE = 1 << 20
+HIGHEST_TRANSPORT_MESSAGE = 49
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +187,41 @@ class TestHolding:
             assert losses.seen == []
 
 
+class TestCongestion:
+    def test_uploads_wait_for_room_and_go_on(self, sshd: SshServer) -> None:
+        gate = threading.Event()
+        gate.set()
+        data = os.urandom(4 * MEGABYTE)
+        with (
+            TcpServer(relay_through(gate, sshd.port)) as relay,
+            ssh_client(sshd, sock=connect(relay.port)) as transport,
+            TcpServer(answer_length_and_digest) as server,
+            make_tunnel() as tunnel,
+            make_tunnel() as other,
+            ThreadPoolExecutor(24) as pool,
+        ):
+            tunnel.attach(transport, server.port)
+            other.attach(transport, server.port)
+            sockets = [connect(chosen.local_port) for chosen in (tunnel, other) for _ in range(12)]
+            for sock in sockets:
+                sock.sendall(b"x")
+            wait_until(
+                lambda: tunnel.counters().bytes_out + other.counters().bytes_out == 24, "the first bytes"
+            )
+            gate.clear()
+
+            def upload(sock: socket.socket) -> bytes:
+                with sock:
+                    sock.sendall(data)
+                    sock.shutdown(socket.SHUT_WR)
+                    return read_all(sock)
+
+            answers = [pool.submit(upload, sock) for sock in sockets]
+            wait_until(lambda: transport.is_backlogged, "the link being full")
+            gate.set()
+            assert [answer.result(TIMEOUT) for answer in answers] == [fingerprint(b"x" + data)] * len(sockets)
+
+
 class TestStop:
     def test_on_a_frozen_link_it_keeps_its_deadline(
         self, sshd: SshServer, transport: TunnelTransport
@@ -197,7 +237,7 @@ class TestStop:
             try:
                 for sock in sockets:
                     fill(sock)
-                assert not transport.is_writable()  # else this test shows nothing
+                assert transport.is_backlogged  # else this test shows nothing
                 began = time.monotonic()
                 tunnel.stop(deadline=5.0)
                 assert time.monotonic() - began < 5.0
@@ -206,6 +246,8 @@ class TestStop:
             finally:
                 sshd.thaw_connections()
             make_tunnel(local_port=tunnel.local_port).stop()  # the port is free again
+            wait_until(lambda: not transport._forwards, "the farewells that had no room")
+            assert transport.is_active()
 
     def test_twice_and_from_several_threads(self, transport: TunnelTransport) -> None:
         with TcpServer(send_blocks(16000)) as server:
@@ -277,6 +319,20 @@ class TestKeyExchange:
             assert answers == [b"x" * 5000] * 300
         assert exchanges() >= 10
         assert transport.is_active()
+
+    def test_nothing_else_is_sent_meanwhile(self, transport: TunnelTransport) -> None:
+        """sshd lets it pass, other servers end the connection."""
+        transport.packetizer.REKEY_BYTES = 64 * 1024
+        sent = record_sent(transport)
+        with TcpServer(echo) as server, make_tunnel() as tunnel, ThreadPoolExecutor(8) as pool:
+            tunnel.attach(transport, server.port)
+            list(pool.map(lambda _: assert_echoes(tunnel.local_port, bytes(100_000)), range(100)))
+        exchanging = False
+        for number in list(sent):
+            if number in (MSG_KEXINIT, MSG_NEWKEYS):
+                exchanging = number == MSG_KEXINIT
+            assert not exchanging or number <= HIGHEST_TRANSPORT_MESSAGE
+        assert sent.count(MSG_KEXINIT) >= 10
 
 
 class TestDescriptors:
@@ -351,6 +407,19 @@ def count_exchanges(transport: TunnelTransport) -> Any:
 
     transport.add_observer(Observer())
     return lambda: len(seen)
+
+
+def record_sent(transport: TunnelTransport) -> list[int]:
+    """-> the numbers of the messages sent from now on, in their order."""
+    numbers: list[int] = []
+    send = transport.packetizer.send_message
+
+    def record(message: Any) -> None:
+        numbers.append(message.asbytes()[0])
+        send(message)
+
+    transport.packetizer.send_message = record
+    return numbers
 
 
 def open_descriptors() -> int:

@@ -51,7 +51,7 @@ class TcpServer:
             while True:
                 sock, _ = self._listener.accept()
                 self._sockets.add(sock)
-                thread = threading.Thread(target=self._serve, args=(sock,), name="test-server-client", daemon=True)
+                thread = threading.Thread(target=self._serve, args=(sock,), name="test-client", daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
@@ -91,6 +91,29 @@ def swallow(sock: socket.socket) -> None:
         pass
 
 
+def relay_through(gate: threading.Event, port: int) -> Callable[[socket.socket], None]:
+    """A handler that carries bytes to `port` while `gate` is open, and bytes from there always."""
+
+    def carry(source: socket.socket, target: socket.socket, gate: threading.Event | None = None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if gate is not None:
+                    gate.wait(TIMEOUT)
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def handle(sock: socket.socket) -> None:
+        with connect(port) as upstream:
+            upstream.settimeout(None)
+            back = threading.Thread(target=carry, args=(upstream, sock), name="test-relay", daemon=True)
+            back.start()
+            carry(sock, upstream, gate)
+            back.join(TIMEOUT)
+
+    return handle
+
+
 def fingerprint_of(sock: socket.socket) -> bytes:
     """Reads `sock` to its end."""
     digest, length = hashlib.sha256(), 0
@@ -104,7 +127,7 @@ def fingerprint(data: bytes) -> bytes:
     return f"{len(data)} {hashlib.sha256(data).hexdigest()}".encode()
 
 
-def read_all(sock: socket.socket) -> bytes:
+def read_all(sock: Any) -> bytes:
     chunks = []
     while data := sock.recv(1 << 20):
         chunks.append(data)
@@ -156,7 +179,12 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 @contextlib.contextmanager
-def ssh_client(server: SshServer, sock: Any = None, **factory: Any) -> Iterator[TunnelTransport]:
+def ssh_client(
+    server: SshServer,
+    sock: Any = None,
+    disabled_algorithms: dict[str, list[str]] | None = None,
+    **factory: Any,
+) -> Iterator[TunnelTransport]:
     """A logged-in connection that has run a command."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.MissingHostKeyPolicy())
@@ -170,6 +198,7 @@ def ssh_client(server: SshServer, sock: Any = None, **factory: Any) -> Iterator[
             look_for_keys=False,
             timeout=TIMEOUT,
             sock=sock,
+            disabled_algorithms=disabled_algorithms,
             transport_factory=make_transport_factory(**factory),
         )
         transport = client.get_transport()

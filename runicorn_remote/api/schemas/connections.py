@@ -15,7 +15,7 @@ class CredentialsSchema(Schema):
     """Host and account with what proves it, or a saved server that supplies what is missing."""
 
     host = OptionalText(max_length=1024)
-    port = Port(load_default=None)
+    port = Port(load_default=None, allow_none=False)
     username = OptionalText(max_length=1024)
     password = Secret()
     private_key = Secret(max_length=MAX_KEY_TEXT)
@@ -25,11 +25,12 @@ class CredentialsSchema(Schema):
     saved_server_id = OptionalText(max_length=1024)
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
-    def require_host(self, data: dict[str, Any], original: dict[str, Any], **kwargs: Any) -> None:
+    def require_host(self, data: dict[str, Any], original: Any, **kwargs: Any) -> None:
         """Without a saved server, host and user name have to be there."""
-        if original.get("saved_server_id") not in (None, ""):
+        # Asked of what was sent: a field that is there and has another fault is not missing.
+        if not isinstance(original, dict) or not _is_absent(original, "saved_server_id"):
             return
-        missing = [name for name in ("host", "username") if original.get(name) in (None, "")]
+        missing = [name for name in ("host", "username") if _is_absent(original, name)]
         if missing:
             raise ValidationError({name: ["Missing data for required field."] for name in missing})
 
@@ -39,6 +40,10 @@ class CredentialsSchema(Schema):
         names = CredentialsSchema._declared_fields
         login = Login(**{name: data.pop(name) for name in names})
         return {"login": login, **data}
+
+
+def _is_absent(sent: dict[str, Any], name: str) -> bool:
+    return sent.get(name) in (None, "")
 
 
 class DisconnectSchema(Schema):

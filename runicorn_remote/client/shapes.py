@@ -1,0 +1,178 @@
+"""The API's answers as types. At run time they are plain dicts; more fields may be added to them."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Ok(TypedDict):
+    ok: bool
+    message: str
+
+
+class Connected(TypedDict):
+    ok: bool
+    connection_id: str  # user@host:port
+    host: str
+    port: int
+    username: str
+    connected: bool
+
+
+class Connection(TypedDict):
+    key: str  # the connection_id
+    host: str
+    port: int
+    username: str
+    connected: bool
+
+
+class KnownHost(TypedDict):
+    host: str
+    port: int
+    known_hosts_host: str  # the name as it stands in the file
+    key_type: str
+    key_base64: str
+    fingerprint_sha256: str
+
+
+class Removed(TypedDict):
+    ok: bool
+    changed: bool  # whether there was such a key
+
+
+class Environment(TypedDict):
+    name: str
+    type: str  # conda, system, venv, virtualenv, pyenv, uv, poetry, pixi
+    python_version: str  # "Python 3.11.7"
+    path: str  # the absolute interpreter
+    is_default: bool
+
+
+class EnvironmentVersions(TypedDict):
+    pythonVersion: str
+    runicornVersion: str | None
+
+
+class Config(TypedDict):
+    ok: bool
+    condaEnv: str
+    pythonVersion: str
+    runicornVersion: str | None
+    defaultStorageRoot: str
+    storageRootExists: bool
+    suggestedRemotePort: int
+    connectionId: str
+    homeDirectory: str
+
+
+class StorageCandidate(TypedDict):
+    path: str
+    run_count: int
+    has_archive: bool
+    has_index: bool
+    score: int
+
+
+class StorageCandidates(TypedDict):
+    scan_root: str
+    max_depth: int
+    candidates: list[StorageCandidate]  # the best first
+
+
+class DirectoryItem(TypedDict):
+    name: str
+    is_dir: bool
+    size: int  # bytes; 0 for a directory
+    mtime: int  # seconds since the epoch
+
+
+class Directory(TypedDict):
+    path: str  # absolute
+    items: list[DirectoryItem]  # directories first, then by name
+
+
+class PathExists(TypedDict):
+    path: str
+    exists: bool
+    is_dir: bool
+
+
+class Tunnel(TypedDict):
+    bytesIn: int
+    bytesOut: int
+    openConnections: int
+    totalConnections: int
+
+
+class ViewerSession(TypedDict):
+    """`status` is one of connecting, running, degraded, disconnected, error, stopped, stopping."""
+
+    sessionId: str
+    host: str
+    sshPort: int
+    username: str
+    localPort: int
+    remotePort: int | None
+    remoteRoot: str
+    remotePid: int | None
+    status: str
+    startedAt: int  # milliseconds since the epoch
+    uptimeSeconds: float
+    isActive: bool
+    url: str
+    condaEnv: str | None
+    runicornVersion: str | None
+    error: str | None
+    errorCode: str | None
+    phase: str  # of a start: connecting, preparing, launching, waiting, ready
+    tunnel: Tunnel
+    reconnects: int
+    restarts: int
+    lastHealthyAt: int | None  # milliseconds since the epoch
+
+
+class StartedViewer(TypedDict):
+    ok: bool
+    session: ViewerSession
+    message: str
+
+
+class Status(TypedDict):
+    connections: list[Connection]
+    viewer_sessions: list[ViewerSession]
+    connection_count: int
+    viewer_session_count: int
+
+
+class Server(TypedDict):
+    name: str
+    version: str
+
+
+class Health(TypedDict):
+    status: str
+    version: str  # of runicorn
+    server: Server
+
+
+class _WhereAndWhat(TypedDict):
+    host: str | None
+    username: str | None
+    remote_root: str
+
+
+class StartOptions(_WhereAndWhat, total=False):
+    """What `start_viewer` takes."""
+
+    port: int
+    password: str | None
+    private_key: str | None
+    private_key_path: Any
+    passphrase: str | None
+    use_agent: bool
+    local_port: int | None
+    remote_port: int | None
+    conda_env: str | None
+    saved_server_id: str | None
+    on_host_key: Any

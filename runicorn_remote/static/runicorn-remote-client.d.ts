@@ -1,0 +1,263 @@
+/** Types of runicorn-remote-client.js. */
+
+export interface ClientOptions {
+  /** Goes into every request as a bearer token. */
+  token?: string;
+  /** Milliseconds for every request, instead of 30 s, 180 s where a host is asked, 300 s for a start. */
+  timeout?: number;
+  /** Replaces the global `fetch`. */
+  fetch?: typeof globalThis.fetch;
+}
+
+/** Last argument of every method. Ends the wait, not what the server does. */
+export interface RequestOptions {
+  signal?: AbortSignal;
+  /** Milliseconds. */
+  timeout?: number;
+}
+
+/** null and undefined mean: not given. */
+export interface Credentials {
+  host?: string | null;
+  /** 22 if not given. */
+  port?: number | null;
+  username?: string | null;
+  password?: string | null;
+  /** The text of a private key. */
+  privateKey?: string | null;
+  /** A file on the server's machine, `~` allowed. */
+  privateKeyPath?: string | null;
+  passphrase?: string | null;
+  useAgent?: boolean | null;
+  /** Supplies what is missing. Without it, host and username are required. */
+  savedServerId?: string | null;
+}
+
+export interface StartOptions extends Credentials {
+  /** The storage directory on the host. */
+  remoteRoot: string;
+  localPort?: number | null;
+  remotePort?: number | null;
+  condaEnv?: string | null;
+}
+
+/** A list that also has the fields of the answer it came in. */
+export type ListOf<Item, Name extends string> = Item[] & { readonly [name in Name]: Item[] };
+
+export interface Ok {
+  ok: boolean;
+  message: string;
+}
+
+export interface Connected {
+  ok: boolean;
+  /** user@host:port */
+  connection_id: string;
+  host: string;
+  port: number;
+  username: string;
+  connected: boolean;
+}
+
+export interface Connection {
+  /** The connection_id. */
+  key: string;
+  host: string;
+  port: number;
+  username: string;
+  connected: boolean;
+}
+
+export interface HostKey {
+  host: string;
+  port: number;
+  known_hosts_host: string;
+  key_type: string;
+  fingerprint_sha256: string;
+  public_key: string;
+  reason: 'unknown' | 'changed';
+  expected_fingerprint_sha256?: string;
+  expected_public_key?: string;
+}
+
+export interface KnownHost {
+  host: string;
+  port: number;
+  known_hosts_host: string;
+  key_type: string;
+  key_base64: string;
+  fingerprint_sha256: string;
+}
+
+export interface Environment {
+  name: string;
+  /** conda, system, venv, virtualenv, pyenv, uv, poetry or pixi */
+  type: string;
+  python_version: string;
+  /** The absolute interpreter. */
+  path: string;
+  is_default: boolean;
+}
+
+export interface EnvironmentConfigs {
+  ok: boolean;
+  configs: Record<string, { pythonVersion: string; runicornVersion: string | null }>;
+}
+
+export interface Config {
+  ok: boolean;
+  condaEnv: string;
+  pythonVersion: string;
+  runicornVersion: string | null;
+  defaultStorageRoot: string;
+  storageRootExists: boolean;
+  suggestedRemotePort: number;
+  connectionId: string;
+  homeDirectory: string;
+}
+
+export interface StorageCandidates {
+  scan_root: string;
+  max_depth: number;
+  /** The best first. */
+  candidates: { path: string; run_count: number; has_archive: boolean; has_index: boolean; score: number }[];
+}
+
+export interface Directory {
+  path: string;
+  /** Directories first, then by name; size in bytes, mtime in seconds since the epoch. */
+  items: { name: string; is_dir: boolean; size: number; mtime: number }[];
+}
+
+export interface PathExists {
+  path: string;
+  exists: boolean;
+  is_dir: boolean;
+}
+
+export interface ViewerSession {
+  sessionId: string;
+  host: string;
+  sshPort: number;
+  username: string;
+  localPort: number;
+  remotePort: number | null;
+  remoteRoot: string;
+  remotePid: number | null;
+  /** connecting, running, degraded, disconnected, error, stopped or stopping */
+  status: string;
+  /** Milliseconds since the epoch. */
+  startedAt: number;
+  uptimeSeconds: number;
+  isActive: boolean;
+  url: string;
+  condaEnv: string | null;
+  runicornVersion: string | null;
+  error: string | null;
+  errorCode: string | null;
+  /** Of a start: connecting, preparing, launching, waiting or ready. */
+  phase: string;
+  tunnel: { bytesIn: number; bytesOut: number; openConnections: number; totalConnections: number };
+  reconnects: number;
+  restarts: number;
+  /** Milliseconds since the epoch. */
+  lastHealthyAt: number | null;
+}
+
+export interface StartedViewer {
+  ok: boolean;
+  session: ViewerSession;
+  message: string;
+}
+
+export interface Status {
+  connections: Connection[];
+  viewer_sessions: ViewerSession[];
+  connection_count: number;
+  viewer_session_count: number;
+}
+
+export interface Health {
+  status: string;
+  version: string;
+  server: { name: string; version: string };
+}
+
+/** Of `kind` "server" or "connection"; other fields of the caller's own are kept. */
+export interface SavedEntry {
+  kind: 'server' | 'connection';
+  id: string;
+  [field: string]: unknown;
+}
+
+/** One fault of a 422. */
+export interface Fault {
+  loc: (string | number)[];
+  msg: string;
+  type: string;
+}
+
+/** An answer that is an error; `message` is a sentence. That no answer comes is fetch's own error. */
+export class RunicornRemoteError extends Error {
+  constructor(
+    message: string,
+    values?: { status?: number; detail?: unknown; code?: string; hint?: string; retryAfter?: number },
+  );
+  status: number;
+  /** A sentence; for 422 a list of faults; for a host key an object. */
+  detail: string | Fault[] | { code: string; message: string; host_key: HostKey } | undefined;
+  /** A stable upper-case word to branch on. */
+  code: string | undefined;
+  /** What to do. */
+  hint: string | undefined;
+  /** Seconds after which to try again. */
+  retryAfter: number | undefined;
+  /** The key to decide on if that is what the error is about. */
+  readonly hostKey: HostKey | undefined;
+}
+
+export class RunicornRemoteClient {
+  /** `baseUrl` is `http://localhost:23300` by default. */
+  constructor(baseUrl?: string | URL, options?: ClientOptions);
+  baseUrl: string;
+
+  connect(options: Credentials, request?: RequestOptions): Promise<Connected>;
+  listSessions(request?: RequestOptions): Promise<ListOf<Connection, 'sessions'>>;
+  disconnect(
+    account: { host: string; username: string; port?: number; stopViewers?: boolean },
+    request?: RequestOptions,
+  ): Promise<Ok>;
+  status(request?: RequestOptions): Promise<Status>;
+  health(request?: RequestOptions): Promise<Health>;
+
+  acceptHostKey(
+    hostKey: Pick<HostKey, 'host' | 'port' | 'key_type' | 'public_key' | 'fingerprint_sha256'>,
+    request?: RequestOptions,
+  ): Promise<{ ok: boolean }>;
+  listKnownHosts(request?: RequestOptions): Promise<ListOf<KnownHost, 'entries'>>;
+  removeKnownHost(
+    entry: { host: string; port?: number; keyType: string } | Pick<KnownHost, 'host' | 'port' | 'key_type'>,
+    request?: RequestOptions,
+  ): Promise<{ ok: boolean; changed: boolean }>;
+
+  listCondaEnvs(connectionId: string, request?: RequestOptions): Promise<ListOf<Environment, 'envs'>>;
+  envConfigs(connectionId: string, request?: RequestOptions): Promise<EnvironmentConfigs>;
+  config(connectionId: string, options?: { condaEnv?: string }, request?: RequestOptions): Promise<Config>;
+  storageCandidates(
+    connectionId: string,
+    options?: { condaEnv?: string; scanRoot?: string; maxDepth?: number },
+    request?: RequestOptions,
+  ): Promise<StorageCandidates>;
+  listDirectory(connectionId: string, path?: string, request?: RequestOptions): Promise<Directory>;
+  pathExists(connectionId: string, path: string, request?: RequestOptions): Promise<PathExists>;
+
+  startViewer(options: StartOptions, request?: RequestOptions): Promise<StartedViewer>;
+  stopViewer(sessionId: string, request?: RequestOptions): Promise<Ok>;
+  getViewerSession(sessionId: string, request?: RequestOptions): Promise<ViewerSession>;
+  listViewerSessions(request?: RequestOptions): Promise<ListOf<ViewerSession, 'sessions'>>;
+
+  savedConnections(request?: RequestOptions): Promise<ListOf<SavedEntry, 'connections'>>;
+  saveConnections(connections: SavedEntry[], request?: RequestOptions): Promise<Ok>;
+}
+
+export default RunicornRemoteClient;
