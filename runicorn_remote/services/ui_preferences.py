@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runicorn_remote.errors import Busy, StateError
+from runicorn_remote.errors import StateError
 from runicorn_remote.services.private_files import (
     make_private_directory,
     read_private,
@@ -39,7 +39,7 @@ class UiPreferences:
         return _alerts(self._read())
 
     def dismiss(self, alert_id: str) -> None:
-        """This and every other change raises `StateError`, or `Busy` if there is no room for more."""
+        """This and every other change raises `StateError`."""
 
         def change(preferences: dict[str, Any]) -> None:
             alerts = _alerts(preferences)
@@ -84,7 +84,7 @@ class UiPreferences:
             change(preferences)
             data = json.dumps(preferences, indent=2).encode()
             if len(data) > _MAX_BYTES:
-                raise Busy(f"{self._path} is full", code="PREFERENCES_FULL", hint="Clear or remove it.")
+                raise StateError(f"{self._path} is full. Remove it.", code="PREFERENCES_FULL")
             write_private(self._path, data)
 
     def _read(self) -> dict[str, Any]:

@@ -251,7 +251,7 @@ class Viewers:
         )
         try:
             thread.start()
-        except RuntimeError:  # since Python 3.12, when the interpreter is ending
+        except RuntimeError:  # Python 3.12.0 and 3.12.1 start none in an atexit handler
             self._stop_quietly(session.id)
             return None
         return thread

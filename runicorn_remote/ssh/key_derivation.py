@@ -36,7 +36,7 @@ def refuse_endless(data: bytes) -> None:
                 _check_openssh(a2b_base64(block[2]))
             else:
                 _check_pkcs8(b64decode(b"".join(block[2].split()), validate=True))
-        except (ValueError, IndexError, struct.error) as error:
+        except (ValueError, IndexError, StopIteration, RecursionError, struct.error) as error:
             raise KeyUnusable("The private key cannot be read") from error
 
 

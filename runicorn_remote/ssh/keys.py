@@ -27,6 +27,7 @@ from runicorn_remote.errors import KeyUnusable, PassphraseRequired, PassphraseWr
 from runicorn_remote.ssh.key_derivation import refuse_endless
 
 MAX_KEY_BYTES = 64 * 1024
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
 def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
@@ -73,10 +74,9 @@ def _for_paramiko(key: object) -> paramiko.PKey:
     if isinstance(key, rsa.RSAPrivateKey):
         return paramiko.RSAKey(key=key)
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        try:
-            return paramiko.ECDSAKey(vals=(key, key.public_key()))
-        except (KeyError, ValueError, AttributeError) as error:
-            raise KeyUnusable(f"The curve {key.curve.name} of the private key is not one of SSH's") from error
+        if key.curve.name not in _CURVES:
+            raise KeyUnusable(f"The curve {key.curve.name} of the private key is not one of SSH's")
+        return paramiko.ECDSAKey(vals=(key, key.public_key()))
     if isinstance(key, ed25519.Ed25519PrivateKey):
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode("ascii")
         return paramiko.Ed25519Key(file_obj=io.StringIO(text))

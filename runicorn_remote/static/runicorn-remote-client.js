@@ -258,7 +258,7 @@ async function read(response) {
 function sentence(status, detail) {
   if (typeof detail === 'string' && detail) return detail;
   if (Array.isArray(detail)) {
-    const faults = detail.map((fault) => [...(fault?.loc ?? []).slice(1), fault?.msg].join(': '));
+    const faults = detail.map(({ loc, msg }) => (loc?.length > 1 ? `${loc.slice(1).join('.')}: ${msg}` : msg));
     return `The request is not valid: ${faults.join('; ')}`;
   }
   return detail?.message ?? `The server answered ${status}`;

@@ -47,7 +47,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.viewer
+@pytest.mark.e2e
 def test_check(temporary: Path) -> None:
     status, out, err = finished(start("--check"))
     assert (status, err) == (0, ""), out
@@ -74,7 +74,7 @@ def test_check(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.viewer
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_runs_until_a_signal(temporary: Path, number: signal.Signals) -> None:
     demo = start()

@@ -22,9 +22,12 @@ from tests.e2e.user import ENVIRONMENT, RemoteAccount, User
 from tests.hosts import processes
 from tests.hosts.server import ServerProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
+]
 
-PASSWORD = "canary-Password-5f2c\\\"é"
+PASSWORD = 'canary-Password-5f2c\\"é'
 WRONG_PASSWORD = "canary-WrongPassword-81d0"
 SAVED_PASSWORD = "canary-SavedPassword-c7a9"
 PASSPHRASE = "canary-Passphrase-3e64 with spaces"
@@ -170,7 +173,9 @@ def log_in(witness: Witness, account: dict[str, Any], keys: Keys) -> None:
 
 def start_viewers(witness: Witness, account: dict[str, Any], keys: Keys) -> None:
     viewer = {**account, "remote_root": "~/storage", "conda_env": ENVIRONMENT}
-    started = witness.post("viewer/start", {**viewer, "private_key": keys.encrypted, "passphrase": PASSPHRASE})
+    started = witness.post(
+        "viewer/start", {**viewer, "private_key": keys.encrypted, "passphrase": PASSPHRASE}
+    )
     assert started.status_code == 200
     for body in bad_bodies(viewer, keys):
         answer = witness.post("viewer/start", body)
@@ -263,7 +268,12 @@ def save_connections(witness: Witness, account: dict[str, Any], keys: Keys) -> N
         {**server, "port": TYPED_ASTRAY},
     ):
         assert witness.post("connections/saved", [entry]).status_code in (400, 422)
-    for body in ({"connections": [{**server, **secrets}]}, [[{**server, **secrets}]], SAVED_PASSWORD, [keys.plain]):
+    for body in (
+        {"connections": [{**server, **secrets}]},
+        [[{**server, **secrets}]],
+        SAVED_PASSWORD,
+        [keys.plain],
+    ):
         assert witness.post("connections/saved", body).status_code in (400, 422)
 
 

@@ -43,9 +43,18 @@ SHELLS = [
     LoginShell("tcsh", ".tcshrc", CHATTER.replace(">&2", "") + "alias python3 false\n"),
     LoginShell("fish", ".config/fish/config.fish", CHATTER),
     LoginShell("bash", ".bashrc", CHATTER + "printf 'no line end'\n", "chatty"),
-    LoginShell("bash", ".bashrc", CHATTER + "case $- in *i*) ;; *) return ;; esac\nexit 3\n", "returning early"),
-    LoginShell("bash", ".bashrc", "read -r -t 5 answer; head -c 100000 /dev/zero | tr '\\0' x\n", "reading and flooding"),
-    LoginShell("bash", ".bashrc", "set -eu; set -o noclobber -o noglob; IFS=,; umask 077; cd /\n", "with options set"),
+    LoginShell(
+        "bash", ".bashrc", CHATTER + "case $- in *i*) ;; *) return ;; esac\nexit 3\n", "returning early"
+    ),
+    LoginShell(
+        "bash",
+        ".bashrc",
+        "read -r -t 5 answer; head -c 100000 /dev/zero | tr '\\0' x\n",
+        "reading and flooding",
+    ),
+    LoginShell(
+        "bash", ".bashrc", "set -eu; set -o noclobber -o noglob; IFS=,; umask 077; cd /\n", "with options set"
+    ),
 ]
 
 
@@ -70,7 +79,9 @@ def sshd(tmp_path: Path, shell: LoginShell) -> Iterator[SshServer]:
         yield server
 
 
-def test_environments_are_found_and_a_viewer_runs(user: User, account: RemoteAccount, shell: LoginShell) -> None:
+def test_environments_are_found_and_a_viewer_runs(
+    user: User, account: RemoteAccount, shell: LoginShell
+) -> None:
     user.connect()
     environments = user.get("conda-envs", connection_id=user.connection_id)["envs"]
     assert {ENVIRONMENT, "system"} <= {environment["name"] for environment in environments}

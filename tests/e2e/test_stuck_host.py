@@ -51,7 +51,12 @@ def hanging(server: ServerProcess, number: int) -> Iterator[list[Future[requests
 
 def test_others_do_not_notice(server: ServerProcess, user: User) -> None:
     with hanging(server, HANGING):
-        for path in ("/api/health", "/api/remote/status", "/api/remote/sessions", "/api/remote/viewer/sessions"):
+        for path in (
+            "/api/health",
+            "/api/remote/status",
+            "/api/remote/sessions",
+            "/api/remote/viewer/sessions",
+        ):
             for _ in range(50):
                 assert seconds(lambda path=path: answered(server.get(path))) < AT_ONCE
         assert seconds(user.connect) < SOON

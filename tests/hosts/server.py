@@ -1,9 +1,9 @@
 """The server as its users run it: a process of its own, spoken to over HTTP.
 
-    with ServerProcess(tmp_path) as server:
-        server.get("/api/health").json()
-        server.post("/api/remote/connect", {...})
-        assert server.stop() == 0
+with ServerProcess(tmp_path) as server:
+    server.get("/api/health").json()
+    server.post("/api/remote/connect", {...})
+    assert server.stop() == 0
 """
 
 from __future__ import annotations

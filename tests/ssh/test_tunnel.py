@@ -116,9 +116,15 @@ class TestBytes:
         with TcpServer(refuse_early) as server, make_tunnel() as tunnel:
             tunnel.attach(transport, server.port)
             with connect(tunnel.local_port) as sock:
-                sock.sendall(BLOCK)
-                wait_until(lambda: tunnel.counters().open_connections == 0, "the remote's close")
-                sock.sendall(BLOCK)  # a socket closed by the tunnel would answer with a reset
+
+                def goes_on_sending_until_the_end() -> bool:  # sshd closes when it cannot deliver this
+                    sock.sendall(b"more")  # a socket that the tunnel had closed would answer with a reset
+                    return tunnel.counters().open_connections == 0
+
+                wait_until(goes_on_sending_until_the_end, "the remote's close")
+                for _ in range(20):
+                    sock.sendall(b"more")
+                    threading.Event().wait(0.01)
                 assert read_all(sock) == b"413 too large"
 
     def test_a_server_that_closes_at_once_is_an_end_of_file(self, transport: TunnelTransport) -> None:
