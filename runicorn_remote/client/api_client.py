@@ -136,7 +136,7 @@ class _Token(AuthBase):
 def _checked_url(base_url: str) -> str:
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url: {base_url!r} is not of the form http://HOST:PORT")
+        raise ValueError("base_url: must be of the form http://HOST:PORT")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("base_url: only scheme, host, port and path; a token has its own argument")
     return base_url.rstrip("/")

@@ -106,7 +106,7 @@ class Tunnel(TypedDict):
 
 
 class ViewerSession(TypedDict):
-    """`status` is one of connecting, running, degraded, disconnected, error, stopped, stopping."""
+    """`status`: connecting, running, degraded, reconnecting, disconnected, error, stopped or stopping."""
 
     sessionId: str
     host: str

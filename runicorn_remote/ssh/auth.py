@@ -8,6 +8,7 @@ sshd counts every key that is offered (`MaxAuthTries 6`), so nothing is offered 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ class Authentication(AuthStrategy):
         self._target = target
         self._credentials: Credentials | None = credentials
         self._agent: Agent | None = None
-        self._keys = self._explicit_keys(credentials)
+        try:
+            self._keys = self._explicit_keys(credentials)
+        except BaseException:
+            self.close()
+            raise
 
     def get_sources(self) -> Iterator[InMemoryPrivateKey | Password]:
         credentials = self._credentials
@@ -142,8 +147,13 @@ class Agent(paramiko.Agent):
     """The SSH agent, with a time-out: a forwarded agent whose link is dead would hold us for ever."""
 
     def _connect(self, conn: Any) -> None:
-        conn.settimeout(_AGENT_TIMEOUT)
-        super()._connect(conn)  # type: ignore[misc]
+        if isinstance(conn, socket.socket):  # on Windows it is none
+            conn.settimeout(_AGENT_TIMEOUT)
+        try:
+            super()._connect(conn)  # type: ignore[misc]
+        except BaseException:
+            conn.close()
+            raise
 
 
 def _methods(source: InMemoryPrivateKey | Password) -> set[str]:

@@ -152,12 +152,17 @@ class RemoteHost:
 class RunningScript:
     """The output of a script that runs. For one thread."""
 
-    def __init__(self, target: Target, channel: paramiko.Channel, deadline: float) -> None:
+    def __init__(self, target: Target, channel: Any, deadline: float) -> None:
         self._target = target
         self._channel = channel
         self._deadline = deadline
         self._buffer = b""
         self._stderr = b""
+        self._arrived = threading.Event()
+        # Of two streams, so that one that nobody waits for cannot fill the window of the other.
+        for stream in (channel.in_buffer, channel.in_stderr_buffer):
+            stream.set_event(_Bell(self._arrived))
+        channel.settimeout(0.0)
 
     def readline(self, timeout: float | None = None) -> bytes | None:
         """The next line without its end, or None at the end of the output.
@@ -202,27 +207,49 @@ class RunningScript:
         return -1
 
     def _receive(self, until: float) -> bytes:
-        remaining = until - time.monotonic()
-        try:
-            if remaining <= 0:
-                raise TimeoutError
-            self._channel.settimeout(remaining)
+        """The next piece of output; empty at its end."""
+        while (remaining := until - time.monotonic()) > 0:
+            self._arrived.clear()
             self._drain_stderr()
-            return self._channel.recv(_CHUNK)
-        except TimeoutError:
-            if until >= self._deadline:
-                raise RemoteCommandFailed(
-                    f"{self._target} did not finish in time", code="COMMAND_TIMEOUT"
-                ) from None
-            raise
+            try:
+                chunk = self._channel.recv(_CHUNK)
+            except TimeoutError:  # nothing there yet
+                self._arrived.wait(remaining)
+                continue
+            if not chunk:
+                self._check_whole()
+            return chunk
+        if until >= self._deadline:
+            raise RemoteCommandFailed(f"{self._target} did not finish in time", code="COMMAND_TIMEOUT")
+        raise TimeoutError
+
+    def _check_whole(self) -> None:
+        """Raise `LinkLost` if the output ended because the link did."""
+        if self._channel.eof_received or self._channel.exit_status != -1:
+            return
+        # The link, or a host that runs no commands. A lost link's thread is about to end.
+        transport = self._channel.transport
+        transport.join(_THREAD_ENDS_WITHIN)
+        if not transport.is_active():
+            raise LinkLost(f"The SSH connection to {self._target} is lost")
 
     def _drain_stderr(self) -> None:
         """Unread stderr would fill the channel's window and stop the script."""
-        while self._channel.recv_stderr_ready():
+        while self._channel.recv_stderr_ready() and time.monotonic() < self._deadline:
             chunk = self._channel.recv_stderr(_CHUNK)
             if not chunk:
                 return
             self._stderr = (self._stderr + chunk)[: 64 * 1024]
+
+
+class _Bell:
+    """What a stream of paramiko's rings when it has something, or has ended; it goes on until answered."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.set = event.set
+
+    def clear(self) -> None:
+        """The stream is empty; the other may not be."""
 
 
 def _request_exec(channel: paramiko.Channel, command: str) -> None:

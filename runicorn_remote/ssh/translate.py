@@ -88,7 +88,7 @@ def link_errors(target: Target) -> Iterator[None]:
             hint="sshd limits sessions a connection (MaxSessions) and may forbid forwarding "
             "(AllowTcpForwarding).",
         ) from error
-    except TimeoutError as error:
-        raise LinkLost(f"{target} does not answer", code="LINK_TIMEOUT") from error
     except (EOFError, paramiko.SSHException, OSError) as error:
+        if isinstance(error, TimeoutError) or "timeout opening" in str(error).lower():
+            raise LinkLost(f"{target} does not answer", code="LINK_TIMEOUT") from error
         raise LinkLost(f"The SSH connection to {target} is lost: {error or type(error).__name__}") from error

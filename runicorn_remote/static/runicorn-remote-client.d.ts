@@ -144,7 +144,7 @@ export interface ViewerSession {
   remotePort: number | null;
   remoteRoot: string;
   remotePid: number | null;
-  /** connecting, running, degraded, disconnected, error, stopped or stopping */
+  /** connecting, running, degraded, reconnecting, disconnected, error, stopped or stopping */
   status: string;
   /** Milliseconds since the epoch. */
   startedAt: number;

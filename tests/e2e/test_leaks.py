@@ -1,4 +1,4 @@
-"""Nothing piles up: neither in the server, after logins that failed and viewers that ended, nor on the host."""
+"""Nothing piles up in the server, after logins that failed and viewers that ended, nor on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller must not read anywhere afterwards: not in an answer, not in the log, not in a file, not in /proc.
+"""Secrets are seen nowhere afterwards: not in an answer, not in the log, not in a file, not in /proc.
 
 Every route that takes a secret gets it in every way that clients, and people who paste into the wrong
 field, have of sending one.

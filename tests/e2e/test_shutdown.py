@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,8 @@ def test_sigterm_during_a_start(server: ServerProcess, user: User, account: Remo
         start = executor.submit(user.try_to_start_viewer, "slow")
         (session,) = until(lambda: waiting(user), 30, "the viewer's process is started and waited for")
         assert server.stop(timeout=ENDS_WITHIN) == 0
-        # Whether the answer still gets out is waitress's affair.
-        error = start.exception(ENDS_WITHIN)
-        assert (
-            isinstance(error, requests.ConnectionError) or start.result().json()["code"] == "START_CANCELLED"
-        )
+        answer = answer_if_any(start)
+        assert answer is None or answer.json()["code"] == "START_CANCELLED"
     assert not processes.is_alive(session["remotePid"])
     assert is_refused(session["localPort"])
     until(lambda: not account.private_directories(), 10, "the files of the start are removed")
@@ -68,7 +65,11 @@ def waiting(user: User) -> list[dict[str, Any]]:
     return [session for session in user.viewers() if session["phase"] == "waiting"]
 
 
-@pytest.mark.parametrize(("path", "banner"), [("connect", b""), ("viewer/start", b"SSH-2.0-Stuck\r\n")])
+@pytest.mark.parametrize(
+    ("path", "banner"),
+    [("connect", b""), ("viewer/start", b"SSH-2.0-Stuck\r\n")],
+    ids=["connect", "start"],
+)
 def test_sigterm_while_logins_hang(server: ServerProcess, path: str, banner: bytes) -> None:
     with SilentHost(banner) as silent, ThreadPoolExecutor(8, thread_name_prefix="login") as executor:
         logins = [
@@ -88,9 +89,17 @@ def test_sigterm_while_logins_hang(server: ServerProcess, path: str, banner: byt
         silent.accept(8)
         assert server.stop(timeout=ENDS_WITHIN) == 0
         for login in logins:
-            error = login.exception(ENDS_WITHIN)
-            assert isinstance(error, requests.ConnectionError) or login.result().status_code in (500, 503)
+            answer = answer_if_any(login)
+            assert answer is None or answer.status_code in (500, 503)
     assert is_refused(server.port)
+
+
+def answer_if_any(request: Future[requests.Response]) -> requests.Response | None:
+    """None: the server ended before the whole answer was out. To wait for that is not its business."""
+    try:
+        return request.result(ENDS_WITHIN)
+    except requests.RequestException:
+        return None
 
 
 @pytest.mark.sshd

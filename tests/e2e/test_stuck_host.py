@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import requests
@@ -58,7 +59,7 @@ def test_others_do_not_notice(server: ServerProcess, user: User) -> None:
             "/api/remote/viewer/sessions",
         ):
             for _ in range(50):
-                assert seconds(lambda path=path: answered(server.get(path))) < AT_ONCE
+                assert seconds(partial(ask, server, path)) < AT_ONCE
         assert seconds(user.connect) < SOON
         assert user.get("status")["connection_count"] == 1
 
@@ -90,7 +91,7 @@ def test_beyond_the_limit_slow_requests_are_turned_away_and_the_rest_is_served(
             assert (refused.status_code, "Retry-After" in refused.headers) == (503, True), path
         assert user.try_to_start_viewer().status_code == 503
 
-        assert seconds(lambda: answered(server.get("/api/health"))) < AT_ONCE
+        assert seconds(partial(ask, server, "/api/health")) < AT_ONCE
         assert seconds(lambda: user.get("status")) < AT_ONCE
         assert answered(fetch(session["url"] + "/api/health"))
         assert seconds(lambda: user.stop_viewer(session)) < SOON
@@ -104,9 +105,13 @@ def test_one_stuck_account_is_waited_for_by_itself_alone(server: ServerProcess) 
         body = {"host": silent.host, "port": silent.port, "username": "me", "password": "x"}
         logins = [executor.submit(server.post, "/api/remote/connect", body) for _ in range(4)]
         silent.accept(1)
-        assert seconds(lambda: answered(server.get("/api/health"))) < AT_ONCE
+        assert seconds(partial(ask, server, "/api/health")) < AT_ONCE
         silent.close()
         assert {login.result(30).status_code for login in logins} == {503}
+
+
+def ask(server: ServerProcess, path: str) -> bool:
+    return answered(server.get(path))
 
 
 def answered(response: requests.Response) -> bool:

@@ -89,8 +89,7 @@ class ServerProcess:
                 start_new_session=True,
             )
         try:
-            found = until(self._announcement, START_TIMEOUT, "the server says where it listens")
-            self.url = found[1]
+            self.url = until(self._announced_url, START_TIMEOUT, "the server says where it listens")
             assert self.get("/api/health").status_code == 200
         except BaseException:
             self.kill()
@@ -152,11 +151,12 @@ class ServerProcess:
         """`more` as `requests` has it."""
         return fetch(self.url + path, method=method, **{"timeout": REQUEST_TIMEOUT, **more})
 
-    def _announcement(self) -> re.Match[str] | None:
+    def _announced_url(self) -> str:
         assert self._process is not None
         if self._process.poll() is not None:
             pytest.fail(f"the server ended at once, status {self._process.returncode}:\n{self.output()}")
-        return _LISTENS.search(self.output())
+        found = _LISTENS.search(self.output())
+        return found[1] if found else ""
 
 
 def fetch(
