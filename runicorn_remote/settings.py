@@ -66,6 +66,13 @@ class Settings:
     # Viewers.
     viewer_start_timeout: float = 120.0
     viewer_stop_timeout: float = 10.0
+    on_shutdown: str = "stop"
+    max_restarts: int = 3
+    restart_window: float = 600.0
+
+    # Reconnecting.
+    reconnect_first: float = 0.25
+    reconnect_max: float = 4.0
 
     # The heartbeat.
     heartbeat_interval: float = 5.0
@@ -85,6 +92,8 @@ class Settings:
             raise SettingsError(
                 f"local_viewer: {self.local_viewer!r} is not an address like http://127.0.0.1:23301"
             )
+        if self.on_shutdown not in ("stop", "keep"):
+            raise SettingsError(f"on_shutdown: {self.on_shutdown!r} is not stop or keep")
         if self.slow_requests >= self.threads:
             raise SettingsError("slow_requests: must be below threads, so that status always finds a thread")
 
@@ -153,6 +162,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_tunnel_connections": (1, 100000),
     "viewer_start_timeout": _TIMES,
     "viewer_stop_timeout": _TIMES,
+    "max_restarts": (0, 100),
+    "restart_window": _TIMES,
+    "reconnect_first": _TIMES,
+    "reconnect_max": _TIMES,
     "heartbeat_interval": _TIMES,
     "probe_timeout": _TIMES,
     "health_timeout": _TIMES,

@@ -23,7 +23,7 @@ bp = Blueprint("connections", __name__, url_prefix="/api/remote", description="S
 @slow
 def connect(body: dict[str, Any]) -> dict[str, Any]:
     """Log in, or reuse the live connection of the same identity."""
-    target = services().connections.connect(body["login"])
+    target = services().connect(body["login"])
     return {
         "ok": True,
         "connection_id": target.connection_id,

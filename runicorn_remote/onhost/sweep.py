@@ -34,11 +34,11 @@ def main(arguments: dict) -> dict:
             continue
         record = read_record(directory)
         pid, started = record.get("pid"), record.get("start_time")
-        alive = isinstance(pid, int) and is_ours(pid, started)
+        alive = pid is not None and is_ours(pid, started)
         if record.get("server") == server:
-            if alive and not end_group(pid, started, _TIMEOUT)[0]:
-                continue
-            if alive:
+            if pid is not None and alive:
+                if not end_group(pid, started, _TIMEOUT)[0]:
+                    continue
                 ended.append(session_id)
         elif alive or time.time() - os.stat(directory).st_mtime < _STALE_AFTER:
             # Another server's; or a start that is just under way and has no record yet.

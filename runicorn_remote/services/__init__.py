@@ -5,20 +5,23 @@ from __future__ import annotations
 import threading
 
 from runicorn_remote.clock import Clock
-from runicorn_remote.services.connections import Connections
+from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
 from runicorn_remote.services.files import Files
 from runicorn_remote.services.heartbeat import Heartbeat
 from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.recovery import Recovery
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
+from runicorn_remote.services.session_store import SessionStore
 from runicorn_remote.services.ui_preferences import UiPreferences
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.connect import Connector
+from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool
-from runicorn_remote.ssh.target import Target
+from runicorn_remote.ssh.target import Credentials, Target
 
 
 class Services:
@@ -37,8 +40,9 @@ class Services:
         self.saved_connections = SavedConnections(
             state_dir / "connections.json", SecretBox(state_dir / ".secret.key")
         )
+        self._connector = Connector(settings, self.known_hosts.file)
         self.pool = ConnectionPool(
-            Connector(settings, self.known_hosts.file),
+            self._open,
             open_timeout=settings.connect_timeout + settings.banner_timeout + settings.auth_timeout,
             check_timeout=settings.probe_timeout,
             max_connections=settings.max_connections,
@@ -46,23 +50,57 @@ class Services:
         self.connections = Connections(self.pool, self.saved_connections)
         self.environments = Environments(settings.command_timeout, self.clock)
         self.files = Files(settings.command_timeout)
+        self.sessions = SessionStore(state_dir / "sessions.json")
         launcher = Launcher(
             start_timeout=settings.viewer_start_timeout,
             stop_timeout=settings.viewer_stop_timeout,
             probe_timeout=settings.probe_timeout,
         )
-        self.viewers = Viewers(settings, self.clock, self.connections, self.pool, launcher)
-        self.heartbeat = Heartbeat(settings, self.clock, self.viewers, launcher)
+        self.viewers = Viewers(
+            settings,
+            self.clock,
+            self.connections,
+            self.pool,
+            launcher,
+            self.sessions,
+            on_link_lost=lambda: self.heartbeat.wake(),
+        )
+        self.recovery = Recovery(
+            settings,
+            self.clock,
+            self.viewers,
+            launcher,
+            reopen=self.connections.reopen,
+            server_id=lambda: self.sessions.server_id,
+        )
+        self.heartbeat = Heartbeat(settings, self.clock, self.viewers, launcher, self.recovery)
 
     def start(self) -> None:
-        """Start the background threads. Called once, by the server."""
+        """Find the viewers of an earlier server, start the background threads. Called once, by the server."""
+        for target in self.viewers.restore(self.sessions.claim()):
+            self.recovery.begin(target)
         self.heartbeat.start()
 
     def close(self) -> None:
-        """End what is left, in order: heartbeat, sessions, connections; bounded by the time-outs."""
+        """End what is left, in order: what acts by itself, sessions, connections. Every wait is bounded."""
         self.heartbeat.close()
-        self.viewers.close()
+        self.recovery.stop()
+        self.viewers.close(keep=self.settings.on_shutdown == "keep")
         self.pool.close()
+        self.recovery.join(self.settings.shutdown_timeout)
+        self.sessions.close()
+
+    def _open(self, target: Target, credentials: Credentials) -> RemoteHost:
+        """What the pool logs in with. Viewers that were forgotten there are looked for afterwards."""
+        host = self._connector(target, credentials)
+        self.recovery.opened(host)
+        return host
+
+    def connect(self, login: Login) -> Target:
+        """Log in for the user; viewers that wait for credentials there come back with these."""
+        target, credentials = self.connections.connect(login)
+        self.recovery.resume(target, credentials)
+        return target
 
     def disconnect(self, host: str, port: int, username: str, *, stop_viewers: bool) -> bool:
         """End the user's hold on a connection, on request also the viewers over it."""

@@ -36,6 +36,14 @@ class Login:
         return any((self.password, self.private_key, self.private_key_path, self.saved_server_id))
 
 
+@dataclass(frozen=True, repr=False)
+class _Held:
+    """A connection the user holds, and what opened it."""
+
+    host: RemoteHost
+    credentials: Credentials
+
+
 class Connections:
     """Thread-safe. Its lock is never held while a host is asked."""
 
@@ -43,10 +51,12 @@ class Connections:
         self._pool = pool
         self._saved_connections = saved_connections
         self._lock = threading.Lock()
-        self._held: dict[Target, RemoteHost] = {}
+        self._held: dict[Target, _Held] = {}
 
-    def connect(self, login: Login) -> Target:
+    def connect(self, login: Login) -> tuple[Target, Credentials]:
         """Log in, or reuse the live connection of the same identity; the user holds it afterwards.
+
+        Returns where, and with what, for the sessions that wait for just that.
 
         Raises what `runicorn_remote.ssh.connect.Connector` raises, `SavedServerNotFound`,
         `SavedServerMismatch`, `InvalidValue`.
@@ -55,20 +65,31 @@ class Connections:
         host = self._pool.open(target, credentials, USER)
         with self._lock:
             previous = self._held.get(target)
-            self._held[target] = host
-        if previous is not None and previous is not host:
-            self._pool.release(previous, USER)
-        return target
+            self._held[target] = _Held(host, credentials)
+        if previous is not None and previous.host is not host:
+            self._pool.release(previous.host, USER)
+        return target, credentials
 
-    def open_for(self, login: Login, holder: str) -> RemoteHost:
-        """A connection for a viewer session. Without any secret, the one the user holds serves."""
+    def open_for(self, login: Login, holder: str) -> tuple[RemoteHost, Credentials]:
+        """A connection for a viewer session, and what opened it. Without any secret, the user's serves."""
         target, credentials = self.resolve(login)
         if not login.has_secret:
-            host = self._live(target)
-            if host is not None:
-                self._pool.hold(host, holder)
-                return host
-        return self._pool.open(target, credentials, holder)
+            with self._lock:
+                held = self._held.get(target)
+            credentials = held.credentials if held is not None else credentials
+        return self._pool.open(target, credentials, holder), credentials
+
+    def reopen(self, target: Target, credentials: Credentials, holder: str) -> RemoteHost:
+        """The connection after a lost link. The user's hold moves to it, if it was on the lost one."""
+        host = self._pool.open(target, credentials, holder)
+        with self._lock:
+            held = self._held.get(target)
+            moves = held is not None and held.credentials == credentials and held.host is not host
+            if moves:
+                self._held[target] = _Held(host, credentials)
+        if moves:
+            self._pool.hold(host, USER)
+        return host
 
     def get(self, connection_id: str) -> RemoteHost:
         """The connection behind an id. Raises `InvalidConnectionId` or `ConnectionNotFound`."""
@@ -87,9 +108,9 @@ class Connections:
                 "host": target.host,
                 "port": target.port,
                 "username": target.username,
-                "connected": host.connected,
+                "connected": connection.host.connected,
             }
-            for target, host in held
+            for target, connection in held
         ]
 
     def disconnect(self, host: str, port: int, username: str) -> bool:
@@ -99,7 +120,7 @@ class Connections:
             held = self._held.pop(target, None)
         if held is None:
             return False
-        self._pool.release(held, USER)
+        self._pool.release(held.host, USER)
         return True
 
     def resolve(self, login: Login) -> tuple[Target, Credentials]:
@@ -120,8 +141,8 @@ class Connections:
 
     def _live(self, target: Target) -> RemoteHost | None:
         with self._lock:
-            host = self._held.get(target)
-        return host if host is not None and host.connected else None
+            held = self._held.get(target)
+        return held.host if held is not None and held.host.connected else None
 
 
 _FROM_SAVED = ("host", "port", "username", "password", "private_key", "private_key_path", "passphrase")

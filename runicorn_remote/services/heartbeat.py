@@ -18,7 +18,8 @@ from runicorn_remote.clock import Clock
 from runicorn_remote.errors import LinkLost, RemoteError
 from runicorn_remote.services import health_check
 from runicorn_remote.services.launcher import Launcher
-from runicorn_remote.services.viewer_session import DISCONNECTED, ERROR, STOPPED, WATCHED, ViewerSession
+from runicorn_remote.services.recovery import Recovery
+from runicorn_remote.services.viewer_session import WATCHED, ViewerSession
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
@@ -29,16 +30,22 @@ logger = logging.getLogger(__name__)
 _PROBES = 8
 # One slow answer is a busy viewer; two in a row are worth a word.
 _FAILURES_UNTIL_DEGRADED = 2
+# The wall clock against the monotonic one: more than any correction of the time makes of it.
+_CLOCK_JUMP = 5.0
+_LOOK_AT_CLOCK = 1.0
 
 
 class Heartbeat:
     """Owns the threads `heartbeat` and `probe-N`. `start` and `close` are called once, by `Services`."""
 
-    def __init__(self, settings: Settings, clock: Clock, viewers: Viewers, launcher: Launcher) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, viewers: Viewers, launcher: Launcher, recovery: Recovery
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._viewers = viewers
         self._launcher = launcher
+        self._recovery = recovery
         self._executor = ThreadPoolExecutor(_PROBES, thread_name_prefix="probe")
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -66,16 +73,32 @@ class Heartbeat:
         for session in self._viewers.sessions():
             if session.status in WATCHED and self._claim(session):
                 self._executor.submit(self._probe, session, now)
+        self._recovery.retry_ports()
         self._viewers.prune()
 
     def _run(self) -> None:
+        due = self._clock.monotonic()
+        offset = self._clock.time() - due
         while not self._closing.is_set():
-            try:
-                self.tick(self._clock.monotonic())
-            except Exception:
-                logger.exception("The heartbeat stumbled; it goes on")
-            self._wake.wait(self._settings.heartbeat_interval)
-            self._wake.clear()
+            now = self._clock.monotonic()
+            moved = self._clock.time() - now - offset
+            if abs(moved) > _CLOCK_JUMP:
+                # The machine slept: the monotonic clock stood still, the links may be long dead.
+                offset += moved
+                logger.info("The clock moved by %.0f s; looking at all links now", moved)
+                self._recovery.hurry()
+                due = now
+            if self._wake.is_set() or now >= due:
+                self._wake.clear()
+                due = now + self._settings.heartbeat_interval
+                self._tick_safely(now)
+            self._wake.wait(min(_LOOK_AT_CLOCK, self._settings.heartbeat_interval))
+
+    def _tick_safely(self, now: float) -> None:
+        try:
+            self.tick(now)
+        except Exception:
+            logger.exception("The heartbeat stumbled; it goes on")
 
     def _claim(self, session: ViewerSession) -> bool:
         with self._lock:
@@ -95,10 +118,10 @@ class Heartbeat:
 
     def examine(self, session: ViewerSession, now: float) -> None:
         """Ask once and let the session know. Takes at most the three deadlines together."""
-        host, process = session.host, session.process
-        if host is None or process is None:
+        host, process, tunnel = session.host, session.process, session.tunnel
+        if host is None or process is None or tunnel is None:
             return
-        in_use = now - session.tunnel.last_activity < self._settings.idle_probe_after
+        in_use = now - tunnel.last_activity < self._settings.idle_probe_after
         if in_use and self._answers(host, process.port):
             session.healthy()
             return
@@ -106,13 +129,16 @@ class Heartbeat:
             host.check(self._settings.probe_timeout)
             state = self._launcher.process_state(host, session.id, process)
         except LinkLost as error:
-            self._link_lost(session, error)
+            if error.code == "CHANNEL_REFUSED":  # an answer: the link is there
+                session.deaf(_FAILURES_UNTIL_DEGRADED)
+            else:
+                self._recovery.link_lost(host, error)
         except RemoteError as error:
             logger.info("Session %s: the host gave no answer about its process: %s", session.id, error)
             session.deaf(_FAILURES_UNTIL_DEGRADED)
         else:
             if not state.alive:
-                self._process_gone(session, state.idle_exit, state.log_tail)
+                self._recovery.process_gone(session, state)
             elif in_use:
                 session.deaf(_FAILURES_UNTIL_DEGRADED)
 
@@ -122,18 +148,3 @@ class Heartbeat:
         except (RemoteError, OSError, EOFError):
             return False
         return health_check.says_ok(answer.status, answer.body)
-
-    def _link_lost(self, session: ViewerSession, error: LinkLost) -> None:
-        if session.end(DISCONNECTED, str(error), error.code):
-            logger.warning("Session %s: the link to %s is lost: %s", session.id, session.target, error.reason)
-            session.tunnel.detach()
-
-    def _process_gone(self, session: ViewerSession, idle_exit: bool, log_tail: tuple[str, ...]) -> None:
-        if idle_exit:
-            ended = session.end(STOPPED, "The viewer ended itself after a time without requests", "IDLE_EXIT")
-        else:
-            tail = "\nLast lines of its log:\n" + "\n".join(log_tail) if log_tail else ""
-            ended = session.end(ERROR, f"The viewer's process ended unexpectedly{tail}", "VIEWER_CRASHED")
-        if ended:
-            logger.warning("Session %s on %s: the viewer is gone", session.id, session.target)
-            self._viewers.release(session)

@@ -5,7 +5,7 @@ Everything a host answers is checked before it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,14 @@ class ProcessState:
     alive: bool
     idle_exit: bool
     log_tail: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many forgotten viewers were ended, and of how many the files were removed."""
+
+    ended: int
+    removed: int
 
 
 class Launcher:
@@ -86,13 +94,29 @@ class Launcher:
         answer = self._ask(host, "stop", {**_named(session_id, process), "timeout": self._stop_timeout})
         return answer.get("was_running") is True
 
-    def process_state(self, host: RemoteHost, session_id: str, process: RemoteProcess) -> ProcessState:
-        answer = self._ask(host, "process_status", {"processes": [_named(session_id, process)]})
+    def process_states(
+        self, host: RemoteHost, processes: Mapping[str, RemoteProcess | None]
+    ) -> dict[str, ProcessState]:
+        """All in one question. A session without a process counts as dead."""
+        asked = {session_id: process for session_id, process in processes.items() if process is not None}
+        names = [_named(session_id, process) for session_id, process in asked.items()]
+        answer = self._ask(host, "process_status", {"processes": names})
         try:
-            state = answer["processes"][0]
-            return ProcessState(state["alive"] is True, state.get("idle_exit") is True, _lines(state))
+            found = {session_id: _state(answer["processes"][place]) for place, session_id in enumerate(asked)}
         except (KeyError, IndexError, TypeError) as error:
             raise _nonsense() from error
+        return {session_id: found.get(session_id, ProcessState(False, False, ())) for session_id in processes}
+
+    def sweep(self, host: RemoteHost, server_id: str, known: Sequence[str]) -> Swept:
+        """End the viewers of this server that no session knows, remove what dead ones left."""
+        answer = self._ask(host, "sweep", {"server": server_id, "known": list(known)})
+        ended, removed = answer.get("ended"), answer.get("removed")
+        if not isinstance(ended, list) or not isinstance(removed, int):
+            raise _nonsense()
+        return Swept(len(ended), removed)
+
+    def process_state(self, host: RemoteHost, session_id: str, process: RemoteProcess) -> ProcessState:
+        return self.process_states(host, {session_id: process})[session_id]
 
     def _ask(self, host: RemoteHost, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
         program = onhost.build(question, arguments)
@@ -150,6 +174,10 @@ def _process(event: dict[str, Any]) -> RemoteProcess:
     if not (isinstance(pid, int) and isinstance(port, int) and pid > 1 and 0 < port < 65536):
         raise _nonsense()
     return RemoteProcess(pid, _text(event, "start_time"), port, _text(event, "directory"))
+
+
+def _state(entry: dict[str, Any]) -> ProcessState:
+    return ProcessState(entry["alive"] is True, entry.get("idle_exit") is True, _lines(entry))
 
 
 def _text(event: dict[str, Any], name: str, longest: int = 4096) -> str:

@@ -142,7 +142,7 @@ def _record(entry: Any) -> SessionRecord | None:
     """One record, if it has all fields with values of the right kind; fields we do not know are dropped."""
     if not isinstance(entry, dict):
         return None
-    values = {}
+    values: dict[str, Any] = {}
     for item in fields(SessionRecord):
         value = entry.get(item.name)
         kind = _KINDS[str(item.type).removesuffix(" | None")]

@@ -1,27 +1,35 @@
 """One viewer's state, and the rules by which it changes.
 
-connecting ──► running ◄──► degraded
-    │             │  │          │
-    ▼             │  └──► disconnected   (the link is lost)
- (removed)        ├──► error             (the process crashed)
-                  ├──► stopped           (it ended itself when idle)
-                  └──► stopping ──► (removed)
+connecting ──► running ◄──► degraded         the viewer answers, or is alive and deaf
+    │             │    ▲        │
+    ▼             ▼    │        ▼
+ (removed)       reconnecting ◄─┘            the link is lost, or the viewer crashed and is started again
+                  │       │  ▲
+                  │       ▼  │
+                  │    disconnected          a person is needed: `errorCode` says for what
+                  ▼
+               error, stopped                it crashed too often, or ended itself when idle
+
+any ──► stopping ──► (removed)
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.services.session_store import SessionRecord
 from runicorn_remote.ssh.host import RemoteHost
-from runicorn_remote.ssh.target import Target
+from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.tunnel import Tunnel
 
 CONNECTING = "connecting"
 RUNNING = "running"
 DEGRADED = "degraded"
+RECONNECTING = "reconnecting"
 DISCONNECTED = "disconnected"
 STOPPING = "stopping"
 STOPPED = "stopped"
@@ -30,6 +38,8 @@ ERROR = "error"
 # What a tunnel serves, and what the heartbeat looks after.
 WATCHED = (RUNNING, DEGRADED)
 ENDED = (STOPPED, ERROR)
+# What is worth finding again after a restart of this server.
+REMEMBERED = (RUNNING, DEGRADED, RECONNECTING, DISCONNECTED)
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,9 @@ class ViewerSession:
         self,
         session_id: str,
         target: Target,
-        tunnel: Tunnel,
+        tunnel: Tunnel | None,
         *,
+        local_port: int,
         remote_root: str,
         environment: str | None,
         remote_port: int | None,
@@ -58,11 +69,16 @@ class ViewerSession:
     ) -> None:
         self.id = session_id
         self.target = target
+        # None only for a session found on disk whose local port is not bound (yet).
         self.tunnel = tunnel
+        self.local_port = local_port
         self.cancelled = threading.Event()
         # Set when nothing of the session is left: whoever waits for a stop or a cancel wakes.
         self.gone = threading.Event()
         self.host: RemoteHost | None = None
+        # Kept in memory for as long as the session lives, to log in again with.
+        self.credentials: Credentials | None = None
+        self.saved_server_id: str | None = None
         # Whether something of the viewer may be on the host: from the launch until it is known to be gone.
         self.remains = False
         self._clock = clock
@@ -77,10 +93,65 @@ class ViewerSession:
         self._error: str | None = None
         self._error_code: str | None = None
         self._started_at = clock.time_ms()
-        self._started = clock.monotonic()
         self._ended: float | None = None
         self._last_healthy_at: int | None = None
         self._failures = 0
+        self._reconnects = 0
+        self._restarts = 0
+        self._restarting = False
+        self._crashes: deque[float] = deque(maxlen=100)
+
+    @classmethod
+    def from_record(cls, record: SessionRecord, clock: Clock) -> ViewerSession:
+        """A session that an earlier server left: `reconnecting`, without tunnel and connection."""
+        session = cls(
+            record.session_id,
+            Target(record.host, record.port, record.username),
+            None,
+            local_port=record.local_port,
+            remote_root=record.remote_root,
+            environment=record.environment,
+            remote_port=record.remote_port,
+            clock=clock,
+        )
+        session.saved_server_id = record.saved_server_id
+        session.remains = True
+        session._runicorn_version = record.runicorn_version
+        session._process = RemoteProcess(record.pid, record.start_time, record.remote_port, record.directory)
+        session._status, session._phase = RECONNECTING, "ready"
+        session._error, session._error_code = "The server was restarted", "SERVER_RESTARTED"
+        session._started_at = record.started_at
+        session._reconnects, session._restarts = record.reconnects, record.restarts
+        return session
+
+    def record(self) -> SessionRecord | None:
+        """What is kept on disk; None if there is nothing to find again. Never a secret."""
+        credentials = self.credentials
+        with self._lock:
+            process = self._process
+            if process is None or self._status not in REMEMBERED:
+                return None
+            return SessionRecord(
+                session_id=self.id,
+                host=self.target.host,
+                port=self.target.port,
+                username=self.target.username,
+                private_key_path=credentials.private_key_path if credentials else None,
+                use_agent=credentials.use_agent if credentials else True,
+                saved_server_id=self.saved_server_id,
+                needs_secret=credentials.has_secret if credentials else True,
+                local_port=self.local_port,
+                remote_root=self._remote_root,
+                environment=self._environment,
+                runicorn_version=self._runicorn_version,
+                pid=process.pid,
+                start_time=process.start_time,
+                remote_port=process.port,
+                directory=process.directory,
+                started_at=self._started_at,
+                reconnects=self._reconnects,
+                restarts=self._restarts,
+            )
 
     @property
     def status(self) -> str:
@@ -88,9 +159,30 @@ class ViewerSession:
             return self._status
 
     @property
+    def error_code(self) -> str | None:
+        with self._lock:
+            return self._error_code
+
+    @property
     def process(self) -> RemoteProcess | None:
         with self._lock:
             return self._process
+
+    @property
+    def restarting(self) -> bool:
+        """Whether the viewer is just being started again after a crash."""
+        with self._lock:
+            return self._restarting
+
+    @property
+    def launch_request(self) -> dict[str, Any]:
+        """What to start the same viewer again with: `remote_root`, `environment`, `port`."""
+        with self._lock:
+            return {
+                "remote_root": self._remote_root,
+                "environment": self._environment,
+                "port": self._process.port if self._process else self._wanted_port,
+            }
 
     @property
     def ended_for(self) -> float:
@@ -98,7 +190,7 @@ class ViewerSession:
         with self._lock:
             return self._clock.monotonic() - self._ended if self._ended is not None else 0.0
 
-    # --- the start
+    # --- the start, and a start after a crash
 
     def set_phase(self, phase: str) -> None:
         with self._lock:
@@ -118,24 +210,23 @@ class ViewerSession:
             self._phase = "waiting"
 
     def ready(self) -> bool:
-        """The viewer has answered through the tunnel. False if the session was cancelled meanwhile."""
+        """The viewer has answered through the tunnel. False if the session was stopped meanwhile."""
         with self._lock:
-            if self._status != CONNECTING or self.cancelled.is_set():
+            if self._status not in (CONNECTING, RECONNECTING) or self.cancelled.is_set():
                 return False
-            self._status = RUNNING
+            if self._restarting:
+                self._restarts += 1
+            self._restarting = False
             self._phase = "ready"
-            self._last_healthy_at = self._clock.time_ms()
+            self._be_running()
             return True
 
-    # --- the heartbeat's findings; each is ignored once the session is being stopped
+    # --- what the heartbeat and the recovery find; each is ignored once the session is being stopped
 
     def healthy(self) -> None:
         with self._lock:
             if self._status in WATCHED:
-                self._status = RUNNING
-                self._error = self._error_code = None
-                self._failures = 0
-                self._last_healthy_at = self._clock.time_ms()
+                self._be_running()
 
     def deaf(self, needed: int) -> None:
         """The link and the process are there and no answer comes; `needed` times in a row is degraded."""
@@ -146,30 +237,91 @@ class ViewerSession:
                 self._error = "The viewer does not answer; its process and the SSH connection are alive"
                 self._error_code = "VIEWER_NOT_ANSWERING"
 
-    def end(self, status: str, error: str | None, code: str | None) -> bool:
-        """The viewer is over (`STOPPED`, `ERROR`) or out of reach (`DISCONNECTED`). False if too late."""
+    def lost(self, error: str, code: str) -> bool:
+        """The link is gone. False if the session is not one that has a link to lose."""
+        return self._change(WATCHED, RECONNECTING, error, code)
+
+    def still_lost(self, error: str, code: str) -> None:
+        """Another attempt has failed."""
+        self._change((RECONNECTING,), RECONNECTING, error, code)
+
+    def give_up(self, error: str, code: str) -> bool:
+        """No attempt will help before a person does something."""
+        return self._change((RECONNECTING,), DISCONNECTED, error, code)
+
+    def resumed(self, credentials: Credentials | None = None) -> bool:
+        """A person has done something: try again, with these credentials if there are any."""
+        if self.restarting:
+            return False
+        if not self._change((DISCONNECTED, RECONNECTING), RECONNECTING, "Reconnecting", "RESUMED"):
+            return False
+        if credentials is not None:
+            self.credentials = credentials
+        return True
+
+    def reconnected(self) -> bool:
+        """The link is back, and the process is alive. The heartbeat will say how it is."""
         with self._lock:
-            if self._status not in WATCHED:
+            if self._status != RECONNECTING:
                 return False
-            self._status = status
-            self._error, self._error_code = error, code
-            if status in ENDED:
-                self._ended = self._clock.monotonic()
+            self._reconnects += 1
+            self._be_running()
             return True
+
+    def crashed(self, error: str, *, limit: int, within: float) -> bool:
+        """The process ended unexpectedly. True: it may be started again, and is now `reconnecting`."""
+        with self._lock:
+            if self._status not in (*WATCHED, RECONNECTING) or self._restarting:
+                return False
+            now = self._clock.monotonic()
+            self._crashes.append(now)
+            if sum(now - crash < within for crash in self._crashes) > limit:
+                return False
+            self._status = RECONNECTING
+            self._error, self._error_code = error, "VIEWER_RESTARTING"
+            self._restarting = True
+            return True
+
+    def restart_failed(self) -> None:
+        """The link was lost while the viewer was being started again."""
+        with self._lock:
+            self._restarting = False
+
+    def end(self, status: str, error: str | None, code: str | None) -> bool:
+        """The viewer is over: `STOPPED` or `ERROR`. False if too late."""
+        if not self._change((*WATCHED, RECONNECTING), status, error, code):
+            return False
+        with self._lock:
+            self._ended = self._clock.monotonic()
+            self._restarting = False
+        return True
 
     def begin_stop(self) -> bool:
         """Claim the right to end the session; exactly one caller gets it. A start is cancelled instead."""
         with self._lock:
+            self.cancelled.set()
             if self._status in (CONNECTING, STOPPING):
-                if self._status == CONNECTING:
-                    self.cancelled.set()
                 return False
             self._status = STOPPING
             return True
 
+    def _change(self, allowed: tuple[str, ...], status: str, error: str | None, code: str | None) -> bool:
+        with self._lock:
+            if self._status not in allowed:
+                return False
+            self._status, self._error, self._error_code = status, error, code
+            return True
+
+    def _be_running(self) -> None:
+        self._status = RUNNING
+        self._error = self._error_code = None
+        self._failures = 0
+        self._last_healthy_at = self._clock.time_ms()
+
     def snapshot(self) -> dict[str, Any]:
         """The session as the API shows it. Touches no network and waits for nobody."""
-        counters = self.tunnel.counters()
+        tunnel = self.tunnel
+        counters = tunnel.counters() if tunnel is not None else None
         with self._lock:
             process = self._process
             return {
@@ -177,27 +329,27 @@ class ViewerSession:
                 "host": self.target.host,
                 "sshPort": self.target.port,
                 "username": self.target.username,
-                "localPort": self.tunnel.local_port,
+                "localPort": self.local_port,
                 "remotePort": process.port if process else self._wanted_port,
                 "remoteRoot": self._remote_root,
                 "remotePid": process.pid if process else None,
                 "status": self._status,
                 "startedAt": self._started_at,
-                "uptimeSeconds": round(self._clock.monotonic() - self._started, 3),
+                "uptimeSeconds": max(0.0, round((self._clock.time_ms() - self._started_at) / 1000, 3)),
                 "isActive": self._status in WATCHED,
-                "url": f"http://localhost:{self.tunnel.local_port}",
+                "url": f"http://localhost:{self.local_port}",
                 "condaEnv": self._environment,
                 "runicornVersion": self._runicorn_version,
                 "error": self._error,
                 "errorCode": self._error_code,
                 "phase": self._phase,
                 "tunnel": {
-                    "bytesIn": counters.bytes_in,
-                    "bytesOut": counters.bytes_out,
-                    "openConnections": counters.open_connections,
-                    "totalConnections": counters.total_connections,
+                    "bytesIn": counters.bytes_in if counters else 0,
+                    "bytesOut": counters.bytes_out if counters else 0,
+                    "openConnections": counters.open_connections if counters else 0,
+                    "totalConnections": counters.total_connections if counters else 0,
                 },
-                "reconnects": 0,
-                "restarts": 0,
+                "reconnects": self._reconnects,
+                "restarts": self._restarts,
                 "lastHealthyAt": self._last_healthy_at,
             }

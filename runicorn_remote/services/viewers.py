@@ -1,11 +1,12 @@
 """Starting, listing and ending viewers. What changes a session's state lives in `viewer_session`,
-what happens on the host in `launcher`, what happens by itself in `heartbeat`."""
+what happens on the host in `launcher`, what happens by itself in `heartbeat` and `recovery`."""
 
 from __future__ import annotations
 
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from runicorn_remote.clock import Clock
@@ -21,7 +22,8 @@ from runicorn_remote.errors import (
 from runicorn_remote.services import health_check
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.launcher import Launcher
-from runicorn_remote.services.viewer_session import ENDED, ViewerSession
+from runicorn_remote.services.session_store import SessionRecord, SessionStore
+from runicorn_remote.services.viewer_session import CONNECTING, ENDED, ViewerSession
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool
@@ -45,15 +47,24 @@ class Viewers:
         connections: Connections,
         pool: ConnectionPool,
         launcher: Launcher,
+        store: SessionStore,
+        *,
+        on_link_lost: Callable[[], None],
     ) -> None:
+        """`on_link_lost`: called in tunnels' threads when a transport has ended."""
         self._settings = settings
         self._clock = clock
         self._connections = connections
         self._pool = pool
         self._launcher = launcher
+        self._store = store
+        self._on_link_lost = on_link_lost
         self._lock = threading.Lock()
         self._sessions: dict[str, ViewerSession] = {}
         self._closed = False
+        # What the disk does not have yet; tried again by `prune`.
+        self._unsaved = threading.Event()
+        self._saving = threading.Lock()
 
     def start(
         self,
@@ -74,17 +85,17 @@ class Viewers:
         target, _ = self._connections.resolve(login)
         session = self._reserve(target, remote_root, environment, local_port, remote_port)
         try:
-            session.host = self._connections.open_for(login, session.id)
+            session.saved_server_id = login.saved_server_id
+            session.host, session.credentials = self._connections.open_for(login, session.id)
             session.set_phase("preparing")
-            self._launch(session, remote_root, environment, remote_port)
-            if not session.ready():
-                raise StartCancelled("it was stopped while starting")
+            self._launch(session)
         except BaseException as error:
             self._dispose(session)
             if session.cancelled.is_set() and not isinstance(error, StartCancelled):
                 raise StartCancelled("it was stopped while starting") from error
             raise
-        logger.info("Viewer %s on %s is ready at port %d", session.id, target, session.tunnel.local_port)
+        logger.info("Viewer %s on %s is ready at port %d", session.id, target, session.local_port)
+        self.remember()
         return session.snapshot()
 
     def stop(self, session_id: str) -> None:
@@ -113,14 +124,27 @@ class Viewers:
     def cancel_starts(self) -> None:
         """Make starts that are under way end soon. Only sets flags: a signal handler may call it."""
         for session in list(self._sessions.values()):
-            if session.status == "connecting":
+            if session.status == CONNECTING:
                 session.cancelled.set()
 
-    def close(self) -> None:
-        """End everything; no session can be started afterwards."""
+    def close(self, *, keep: bool = False) -> None:
+        """End everything, or, with `keep`, leave the running viewers for the next server to find.
+
+        No session can be started afterwards.
+        """
         with self._lock:
             self._closed = True
-        self.stop_all()
+        if not keep:
+            self.stop_all()
+            return
+        for session in self.sessions():
+            if session.status == CONNECTING:
+                session.cancelled.set()
+        for session in self.sessions():
+            if session.cancelled.is_set():
+                session.gone.wait(self._settings.viewer_stop_timeout)
+            elif session.tunnel is not None:
+                session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
 
     def get(self, session_id: str) -> ViewerSession:
         with self._lock:
@@ -148,15 +172,77 @@ class Viewers:
             if host is not None and session.remains:
                 self._stop_process(host, session)
         finally:
-            session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
+            if session.tunnel is not None:
+                session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
             if host is not None:
                 self._pool.release(host, session.id)
+            self.remember()
 
     def prune(self) -> None:
-        """Forget sessions that ended by themselves long ago."""
+        """Forget sessions that ended by themselves long ago; write what could not be written before."""
         for session in self.sessions():
             if session.status in ENDED and session.ended_for > self._settings.ended_session_ttl:
                 self._forget(session)
+        if self._unsaved.is_set():
+            self.remember()
+
+    # --- across restarts of this server
+
+    def restore(self, records: list[SessionRecord]) -> set[Target]:
+        """List the sessions of an earlier server, `reconnecting`. Returns where they are."""
+        sessions = [ViewerSession.from_record(record, self._clock) for record in records]
+        for record, session in zip(records, sessions, strict=True):
+            self._recall_credentials(record, session)
+            try:
+                self.bind(session)
+            except RemoteError as error:
+                session.give_up(str(error), error.code)
+        with self._lock:
+            self._sessions.update({session.id: session for session in sessions})
+        return {session.target for session in sessions}
+
+    def remember(self) -> None:
+        """Write the sessions to disk. A disk that is full costs nothing but the memory."""
+        with self._saving:
+            records = [record for session in self.sessions() if (record := session.record()) is not None]
+            if self._store.save(records):
+                self._unsaved.clear()
+            else:
+                self._unsaved.set()
+
+    def bind(self, session: ViewerSession) -> None:
+        """Bind the local port of a session found on disk. Raises `LocalPortInUse`."""
+        if session.tunnel is None:
+            session.tunnel = self._new_tunnel(session.id, session.local_port)
+
+    def hold(self, session: ViewerSession, host: RemoteHost) -> None:
+        """Have the session hold this connection, and no longer another. Raises `LinkLost`."""
+        self._pool.hold(host, session.id)
+        before, session.host = session.host, host
+        if before is not None and before is not host:
+            self._pool.release(before, session.id)
+
+    def launch_again(self, session: ViewerSession) -> None:
+        """Start a crashed viewer on its old remote port, if that is free. Raises as `start` does."""
+        self._launch(session)
+        self.remember()
+
+    def _recall_credentials(self, record: SessionRecord, session: ViewerSession) -> None:
+        """What can be had without asking: the agent, a key file, a saved server. Else None."""
+        login = Login(
+            host=record.host,
+            port=record.port,
+            username=record.username,
+            private_key_path=record.private_key_path,
+            use_agent=record.use_agent,
+            saved_server_id=record.saved_server_id,
+        )
+        if record.needs_secret and record.saved_server_id is None:
+            return
+        try:
+            session.credentials = self._connections.resolve(login)[1]
+        except RemoteError as error:
+            logger.info("Session %s: its saved server cannot be used: %s", session.id, error)
 
     # --- the steps of a start
 
@@ -174,16 +260,12 @@ class Viewers:
                 "The limit of viewers is reached; stop one first", code="TOO_MANY_VIEWERS", retry_after=30
             )
         session_id = secrets.token_hex(8)
-        tunnel = Tunnel(
-            session_id,
-            local_port=local_port,
-            max_connections=self._settings.max_tunnel_connections,
-            channel_timeout=self._settings.channel_timeout,
-        )
+        tunnel = self._new_tunnel(session_id, local_port)
         session = ViewerSession(
             session_id,
             target,
             tunnel,
+            local_port=tunnel.local_port,
             remote_root=remote_root,
             environment=environment,
             remote_port=remote_port,
@@ -196,22 +278,33 @@ class Viewers:
         tunnel.stop(_TUNNEL_STOP_TIMEOUT)
         raise Busy("The server is shutting down", code="SHUTTING_DOWN")
 
-    def _launch(
-        self, session: ViewerSession, remote_root: str, environment: str | None, remote_port: int | None
-    ) -> None:
-        host = _required(session.host)
-        self._launcher.launch(
-            host, session, {"remote_root": remote_root, "environment": environment, "port": remote_port}
+    def _new_tunnel(self, session_id: str, local_port: int | None) -> Tunnel:
+        return Tunnel(
+            session_id,
+            local_port=local_port,
+            max_connections=self._settings.max_tunnel_connections,
+            channel_timeout=self._settings.channel_timeout,
+            on_link_lost=lambda transport: self._on_link_lost(),
         )
+
+    def _launch(self, session: ViewerSession) -> None:
+        """Launch, attach the tunnel, and wait for an answer through it."""
+        host, tunnel = session.host, session.tunnel
+        if host is None or tunnel is None:
+            raise ViewerStartFailed("there is no connection")
+        request = {**session.launch_request, "server": self._store.server_id}
+        self._launcher.launch(host, session, request)
         process = session.process
         if process is None:
             raise ViewerStartFailed("the host did not say which process it started")
-        session.tunnel.attach(host.transport, process.port)
+        tunnel.attach(host.transport, process.port)
         for _ in range(_HEALTH_ATTEMPTS):
             if session.cancelled.is_set():
                 raise StartCancelled("it was stopped while starting")
-            if health_check.is_healthy(session.tunnel.local_port, self._settings.health_timeout):
-                return
+            if health_check.is_healthy(session.local_port, self._settings.health_timeout):
+                if session.ready():
+                    return
+                raise StartCancelled("it was stopped while starting")
             state = self._launcher.process_state(host, session.id, process)
             if not state.alive:
                 raise ViewerExited("the viewer ended while starting", log_tail=state.log_tail)
@@ -261,9 +354,3 @@ class Viewers:
             self.stop(session_id)
         except RemoteError as error:
             logger.info("Session %s: %s", session_id, error)
-
-
-def _required(host: RemoteHost | None) -> RemoteHost:
-    if host is None:
-        raise ViewerStartFailed("there is no connection")
-    return host

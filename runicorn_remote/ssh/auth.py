@@ -16,7 +16,13 @@ from typing import Any
 import paramiko
 from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey, Password
 
-from runicorn_remote.errors import AuthenticationFailed, KeyUnusable, PassphraseRequired
+from runicorn_remote.errors import (
+    AuthenticationFailed,
+    KeyUnusable,
+    PassphraseRequired,
+    RemoteError,
+    Unreachable,
+)
 from runicorn_remote.ssh.keys import load_private_key, read_key_file
 from runicorn_remote.ssh.known_hosts import HostKey
 from runicorn_remote.ssh.target import Credentials, Target
@@ -27,6 +33,8 @@ logger = logging.getLogger(__name__)
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 # A key with confirmation (ssh-add -c) waits for its owner.
 _AGENT_TIMEOUT = 20.0
+# sshd's MaxAuthTries is 6, and counts a first "none" that asks what is allowed.
+_TOO_MANY_KEYS = 5
 
 
 class Authentication(AuthStrategy):
@@ -62,14 +70,14 @@ class Authentication(AuthStrategy):
     def authenticate(self, transport: paramiko.Transport) -> list[Any]:
         """Try the sources until the server is content; after a partial success go on with the next.
 
-        Called by paramiko. Raises `paramiko.AuthenticationException` or `AuthenticationFailed`.
+        Called by paramiko. Raises `AuthenticationFailed`, or `Unreachable` when the server hangs up.
         """
         allowed: list[str] | None = None
-        tried = False
+        tried = 0
         for source in self.get_sources():
             if allowed is not None and not _methods(source) & set(allowed):
                 continue
-            tried = True
+            tried += 1
             try:
                 allowed = source.authenticate(transport)
                 if not allowed:
@@ -78,7 +86,7 @@ class Authentication(AuthStrategy):
                 allowed = error.allowed_types
             except paramiko.SSHException as error:
                 if not transport.is_active():
-                    raise AuthenticationFailed(f"{self._target} ended the login: {error}") from error
+                    raise self._cut_off(tried) from error
         if not tried:
             raise AuthenticationFailed(
                 f"There is nothing to log in to {self._target} with: no password, no key, no agent key",
@@ -89,6 +97,15 @@ class Authentication(AuthStrategy):
             f"Authentication failed for {self._target}{wants}",
             hint="Check the user name and the password or key; ssh -v shows what the host accepts.",
         )
+
+    def _cut_off(self, tried: int) -> RemoteError:
+        """The server hung up in the middle: it had enough of our keys, or it is going away."""
+        if tried >= _TOO_MANY_KEYS:
+            return AuthenticationFailed(
+                f"{self._target} ended the login after {tried} keys",
+                hint="The agent holds more keys than sshd lets us try (MaxAuthTries): name one of them.",
+            )
+        return Unreachable(f"{self._target} closed the connection during the login", code="HANDSHAKE_CLOSED")
 
     def close(self) -> None:
         """Forget the secrets and leave the agent. A connection object lives for days."""

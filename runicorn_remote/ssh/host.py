@@ -136,7 +136,7 @@ class RemoteHost:
     @contextmanager
     def _session(self, timeout: float) -> Iterator[paramiko.Channel]:
         """A session channel within the budget."""
-        if not self._sessions.acquire(timeout=min(timeout, self._channel_timeout)):
+        if not self._sessions.acquire(timeout=timeout):
             raise Busy(f"Too many commands at once on {self.target}", code="TOO_MANY_SESSIONS")
         try:
             with link_errors(self.target):

@@ -98,6 +98,11 @@ class Credentials:
         """Whether anything beyond the agent was given."""
         return any((self.password, self.private_key, self.private_key_path))
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether these cannot be had again without asking: unlike a path or the agent."""
+        return any((self.password, self.private_key, self.passphrase))
+
     def _identity(self) -> str:
         """The same for the same credentials, within this process only, and nothing can be read from it."""
         digest = hmac.new(_IDENTITY_KEY, digestmod=hashlib.sha256)

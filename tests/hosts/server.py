@@ -63,6 +63,7 @@ class ServerProcess:
             **(environment or {}),
         }
         self._log = directory / "server.log"
+        self._printed_before = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ServerProcess:
@@ -77,7 +78,8 @@ class ServerProcess:
     # --- running it
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it, for the first time or again, and wait until it answers."""
+        self._printed_before = len(self.output())
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -110,7 +112,7 @@ class ServerProcess:
 
     def output(self) -> str:
         """What it printed so far."""
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -155,7 +157,7 @@ class ServerProcess:
         assert self._process is not None
         if self._process.poll() is not None:
             pytest.fail(f"the server ended at once, status {self._process.returncode}:\n{self.output()}")
-        found = _LISTENS.search(self.output())
+        found = _LISTENS.search(self.output(), self._printed_before)
         return found[1] if found else ""
 
 

@@ -1,0 +1,330 @@
+"""Brings viewers back: after a lost link, after a crash of the viewer, after a restart of this server.
+
+One thread a host in trouble (`reconnect-<host>`), whatever the number of its viewers: it logs in
+again and again, with growing pauses, for as long as a session wants it, and ends when all are back.
+It stops by itself, and the sessions become `disconnected` with a code, when a person is needed: a
+changed host key, credentials that are refused (asked once, never in a loop: sshd penalises that) or
+that are not there. `POST /connect` resumes them.
+
+A viewer that crashed is started again on the same remote port, a few times; one that ended itself
+when idle is not. Tunnels keep their local ports throughout.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runicorn_remote.clock import Clock
+from runicorn_remote.errors import (
+    AuthenticationFailed,
+    Busy,
+    HostKeyConfirmationRequired,
+    HostKeyRevoked,
+    InvalidValue,
+    LinkLost,
+    LocalPortInUse,
+    NoCommonAlgorithm,
+    NotFound,
+    RemoteError,
+    StateError,
+    Unreachable,
+    ViewerStartFailed,
+)
+from runicorn_remote.services.launcher import Launcher, ProcessState
+from runicorn_remote.services.viewer_session import (
+    ERROR,
+    RECONNECTING,
+    STOPPED,
+    ViewerSession,
+)
+from runicorn_remote.settings import Settings
+from runicorn_remote.ssh.host import RemoteHost
+from runicorn_remote.ssh.target import Credentials, Target
+
+if TYPE_CHECKING:
+    from runicorn_remote.services.viewers import Viewers
+
+logger = logging.getLogger(__name__)
+
+NEEDS_CREDENTIALS = "NEEDS_CREDENTIALS"
+# A pause is the planned one, give or take this share of it, so that hosts do not come back in step.
+_JITTER = 0.25
+# Failures that no waiting mends.
+_REFUSED = (HostKeyConfirmationRequired, AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm)
+_NEEDS_A_PERSON = (*_REFUSED, InvalidValue, NotFound, StateError)
+
+
+class Recovery:
+    """Owns the threads `reconnect-…`, `restart-…` and `sweep-…`. May be called from any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        viewers: Viewers,
+        launcher: Launcher,
+        *,
+        reopen: Callable[[Target, Credentials, str], RemoteHost],
+        server_id: Callable[[], str],
+    ) -> None:
+        """`reopen` opens (or reuses) a connection; its last argument holds it afterwards."""
+        self._settings = settings
+        self._clock = clock
+        self._viewers = viewers
+        self._launcher = launcher
+        self._reopen = reopen
+        self._server_id = server_id
+        self._lock = threading.Lock()
+        self._reconnecting: dict[Target, threading.Event] = {}
+        self._threads: set[threading.Thread] = set()
+        self._closing = threading.Event()
+
+    # --- what others notice
+
+    def link_lost(self, host: RemoteHost, error: LinkLost) -> None:
+        """A connection is gone, or does not answer: detach all its viewers and bring them back."""
+        lost = [
+            session
+            for session in self._viewers.sessions()
+            if session.host is host and session.lost(str(error), error.code)
+        ]
+        # Wakes everything that still waits for it; whatever it was, it is of no use any more.
+        host.close()
+        for session in lost:
+            if session.tunnel is not None:
+                session.tunnel.detach()
+        if lost:
+            logger.warning("%s: %s; %d viewers are waiting", host.target, error.reason, len(lost))
+            self.begin(host.target)
+
+    def process_gone(self, session: ViewerSession, state: ProcessState) -> None:
+        """The viewer's process has ended. Idle: that is its end. A crash: start it again, a few times."""
+        if state.idle_exit:
+            if session.end(STOPPED, "The viewer ended itself after a time without requests", "IDLE_EXIT"):
+                logger.info("Session %s: the viewer ended itself when idle", session.id)
+                self._viewers.release(session)
+            return
+        tail = "\nLast lines of its log:\n" + "\n".join(state.log_tail) if state.log_tail else ""
+        error = f"The viewer's process ended unexpectedly{tail}"
+        limit = self._settings.max_restarts
+        if session.crashed(error, limit=limit, within=self._settings.restart_window):
+            logger.warning(
+                "Session %s on %s: the viewer crashed; starting it again", session.id, session.target
+            )
+            if session.tunnel is not None:
+                session.tunnel.detach()
+            self._run(f"restart-{session.id}", self._restart, session)
+        elif session.end(ERROR, error, "VIEWER_CRASHED"):
+            logger.error("Session %s on %s: the viewer crashed", session.id, session.target)
+            self._viewers.release(session)
+
+    def opened(self, host: RemoteHost) -> None:
+        """A new connection: look for viewers of ours that no session knows, out of the request's way."""
+        self._run(f"sweep-{host.target.host}", self._sweep, host)
+
+    def begin(self, target: Target) -> None:
+        """Reconnect the waiting sessions of this target; nothing happens if that is under way."""
+        with self._lock:
+            if self._closing.is_set():
+                return
+            wake = self._reconnecting.get(target)
+            if wake is not None:
+                wake.set()
+                return
+            self._reconnecting[target] = threading.Event()
+        self._run(f"reconnect-{target.host}", self._reconnect, target)
+
+    def resume(self, target: Target, credentials: Credentials) -> None:
+        """Somebody has logged in: the sessions that wait for credentials there can use these."""
+        resumed = [
+            session.id
+            for session in self._viewers.sessions()
+            if session.target == target and session.resumed(credentials)
+        ]
+        if resumed:
+            self.begin(target)
+
+    def retry_ports(self) -> None:
+        """Sessions found on disk whose local port was taken: see whether it is free now."""
+        for session in self._viewers.sessions():
+            if (
+                session.error_code == LocalPortInUse.code
+                and session.tunnel is None
+                and self._is_bindable(session)
+            ):
+                session.resumed()
+                self.begin(session.target)
+
+    def hurry(self) -> None:
+        """Try now instead of at the end of the pause: the network may be back (the machine woke up)."""
+        with self._lock:
+            for wake in self._reconnecting.values():
+                wake.set()
+
+    def stop(self) -> None:
+        """Begin nothing any more. What is under way ends with its current step."""
+        self._closing.set()
+        self.hurry()
+
+    def join(self, deadline: float) -> None:
+        """After `stop`, wait up to `deadline` seconds for the threads."""
+        until = self._clock.monotonic() + deadline
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, until - self._clock.monotonic()))
+
+    # --- reconnecting
+
+    def _reconnect(self, target: Target) -> None:
+        with self._lock:
+            wake = self._reconnecting[target]
+        pause = self._settings.reconnect_first
+        while not self._closing.is_set():
+            wake.clear()
+            waiting = self._waiting(target)
+            if not waiting:
+                with self._lock:
+                    # Looked at again under the lock: `begin` may just have relied on us.
+                    if not self._waiting(target):
+                        del self._reconnecting[target]
+                        return
+                continue
+            if not self._attempt(waiting):
+                wake.wait(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+                pause = min(pause * 2, self._settings.reconnect_max)
+        with self._lock:
+            self._reconnecting.pop(target, None)
+
+    def _waiting(self, target: Target) -> list[ViewerSession]:
+        return [
+            session
+            for session in self._viewers.sessions()
+            if session.target == target and session.status == RECONNECTING and not session.restarting
+        ]
+
+    def _attempt(self, waiting: list[ViewerSession]) -> bool:
+        """One login for the first session and all that share its credentials. False: try again later."""
+        first = waiting[0]
+        alike = [session for session in waiting if session.credentials == first.credentials]
+        bound = [session for session in alike if self._bind(session)]
+        if not bound:
+            return True
+        alike, first = bound, bound[0]
+        try:
+            if first.credentials is None:
+                raise AuthenticationFailed(
+                    "The credentials are not stored; connect to the host again", code=NEEDS_CREDENTIALS
+                )
+            host = self._reopen(first.target, first.credentials, first.id)
+        except _NEEDS_A_PERSON as error:
+            code = error.code if isinstance(error, _REFUSED) else NEEDS_CREDENTIALS
+            for session in alike:
+                if session.give_up(str(error), code):
+                    logger.warning(
+                        "Session %s on %s waits for a person: %s", session.id, session.target, error
+                    )
+            self._viewers.remember()
+            return True
+        except RemoteError as error:
+            for session in alike:
+                session.still_lost(str(error), error.code)
+            return False
+        try:
+            self._bring_back(host, alike)
+        except RemoteError as error:
+            logger.info("%s: logged in, and lost again: %s", first.target, error)
+            return False
+        return True
+
+    def _bind(self, session: ViewerSession) -> bool:
+        """After a restart of this server the local port may be somebody else's."""
+        try:
+            self._viewers.bind(session)
+        except RemoteError as error:
+            session.give_up(str(error), error.code)
+            return False
+        return True
+
+    def _is_bindable(self, session: ViewerSession) -> bool:
+        try:
+            self._viewers.bind(session)
+        except RemoteError:
+            return False
+        return True
+
+    def _bring_back(self, host: RemoteHost, sessions: list[ViewerSession]) -> None:
+        """Ask for all processes at once, and attach those that live."""
+        for session in sessions:
+            self._viewers.hold(session, host)
+        processes = {session.id: session.process for session in sessions}
+        states = self._launcher.process_states(host, processes)
+        for session in sessions:
+            state = states[session.id]
+            if not state.alive:
+                self.process_gone(session, state)
+            elif session.reconnected():
+                process = session.process
+                if process is not None and session.tunnel is not None:
+                    session.tunnel.attach(host.transport, process.port)
+                logger.info("Session %s on %s is back", session.id, session.target)
+        self._viewers.remember()
+
+    # --- restarting
+
+    def _restart(self, session: ViewerSession) -> None:
+        try:
+            self._viewers.launch_again(session)
+        except (LinkLost, Unreachable, Busy) as error:
+            session.restart_failed()
+            if session.host is not None and isinstance(error, LinkLost):
+                self.link_lost(session.host, error)
+            self.begin(session.target)
+        except RemoteError as error:
+            reason = error.reason if isinstance(error, ViewerStartFailed) else str(error)
+            if session.end(ERROR, f"The viewer crashed and could not be started again: {reason}", error.code):
+                logger.error("Session %s on %s: no restart: %s", session.id, session.target, reason)
+                self._viewers.release(session)
+        else:
+            logger.info("Session %s on %s: the viewer runs again", session.id, session.target)
+        self._viewers.remember()
+
+    # --- sweeping
+
+    def _sweep(self, host: RemoteHost) -> None:
+        known = [session.id for session in self._viewers.sessions()]
+        try:
+            answer = self._launcher.sweep(host, self._server_id(), known)
+        except RemoteError as error:
+            logger.info("%s was not searched for forgotten viewers: %s", host.target, error)
+            return
+        if answer.ended or answer.removed:
+            logger.warning(
+                "%s: ended %d forgotten viewers, removed the files of %d",
+                host.target,
+                answer.ended,
+                answer.removed,
+            )
+
+    # --- threads
+
+    def _run(self, name: str, work: Callable[..., None], *arguments: object) -> None:
+        def run() -> None:
+            try:
+                work(*arguments)
+            except Exception:
+                logger.exception("%s ended by an unexpected error", name)
+            finally:
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._threads.add(thread)
+        thread.start()
