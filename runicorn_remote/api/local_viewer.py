@@ -1,7 +1,8 @@
 """With `local_viewer`, what is neither `/api/remote` nor `/api/health` goes to a real local viewer.
 
-So one address has everything but live logs: a WebSocket does not pass, and the page falls back to
-what it can. A request has passed our guards when it gets here; werkzeug's own proxy does the rest.
+So one address has everything but live logs: these are a WebSocket, which no WSGI server passes on; the
+page says "Disconnected" there, and the viewer's own address has them. A request has passed our guards
+when it gets here; werkzeug's own proxy does the rest.
 """
 
 from __future__ import annotations

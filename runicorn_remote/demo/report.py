@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -18,10 +20,22 @@ class Step:
 
 
 class Report:
-    """Prints to stdout. Used by the main thread only."""
+    """Prints to stdout. Used by the main thread only.
+
+    Nobody may be reading any more (a closed terminal, `| head`): clearing away goes on all the same.
+    """
 
     def title(self, text: str) -> None:
-        print(f"\n{text}", flush=True)
+        self.say(f"\n{text}")
+
+    def say(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except OSError:
+            # What is still buffered would fail again when the interpreter exits.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Step]:
@@ -37,4 +51,4 @@ class Report:
 
     def _line(self, name: str, started: float, detail: str) -> None:
         milliseconds = (time.monotonic() - started) * 1000
-        print(f"  {name:<29}{milliseconds:>7.0f} ms   {detail}".rstrip(), flush=True)
+        self.say(f"  {name:<29}{milliseconds:>7.0f} ms   {detail}".rstrip())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import sys
 import threading
@@ -18,11 +17,12 @@ from runicorn_remote.demo.sandbox import MARKER, Sandbox
 from runicorn_remote.demo.server_process import Api, ServerProcess
 from runicorn_remote.demo.ssh_host import EmbeddedHost
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP: the terminal was closed.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM came. Not an `Exception`, so that nothing on the way takes it for an error."""
+    """One of `_SIGNALS` came. Not an `Exception`, so that nothing on the way takes it for an error."""
 
 
 def run(port: int | None, check: bool) -> int:
@@ -106,7 +106,7 @@ class Stage:
         if check:
             journey.look(runs)
             return
-        print(f"\nThe viewer: {journey.session['url']}\nCtrl-C ends the demo.", flush=True)
+        self._report.title(f"The viewer: {journey.session['url']}\nCtrl-C ends the demo.")
         until_signal = threading.Event()
         while self._server.is_running():
             until_signal.wait(1.0)
@@ -129,8 +129,8 @@ class Stage:
             step.detail = ", ".join(left) or "no process, port, thread or file"
         leftovers.kill_marked(marker)
         with self._report.step("temporary files"):
-            shutil.rmtree(self._sandbox.directory, ignore_errors=True)
-        if self._sandbox.directory.exists():
+            removed = self._sandbox.remove()
+        if not removed:
             left.append(str(self._sandbox.directory))
         return [*problems, *(f"left behind: {one}" for one in left)]
 

@@ -12,8 +12,6 @@ from pathlib import Path
 # Every process the demo starts, and what those start, has this in its environment. The prefix of our
 # settings would make it one of them.
 MARKER = "RUNICORN_DEMO"
-# What the server legitimately keeps, and what programs write on their way.
-_KEPT = ("known_hosts", "known_hosts.lock")
 
 
 class Sandbox:
@@ -70,18 +68,22 @@ class Sandbox:
         }
 
     def leftovers(self) -> list[str]:
-        """Files, relative to `directory`, that the server and the viewer should have removed; no logs."""
-        places = (self.state_dir, self.remote_home / ".local")
-        files = [path for place in places for path in place.rglob("*") if not path.is_dir()]
+        """Files, relative to `directory`, that should be gone: a viewer's, and half-written ones.
+
+        Logs, and what the server keeps in its state directory on purpose, may stay.
+        """
+        of_viewers = (self.remote_home / ".local").rglob("*")
+        half_written = self.state_dir.rglob("*.tmp")
         return [
             str(path.relative_to(self.directory))
-            for path in files
-            if path.suffix != ".log" and path.name not in _KEPT
+            for path in (*of_viewers, *half_written)
+            if not path.is_dir() and path.suffix != ".log"
         ]
 
-    def remove(self) -> None:
-        """May raise `OSError`."""
-        shutil.rmtree(self.directory)
+    def remove(self) -> bool:
+        """Whether everything could be removed."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return not self.directory.exists()
 
 
 def _path() -> str:

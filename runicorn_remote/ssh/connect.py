@@ -46,11 +46,7 @@ class Connector:
             sessions=self._settings.sessions_per_connection,
             channel_timeout=self._settings.channel_timeout,
         )
-        try:
-            host.settle()
-        except BaseException:
-            host.close()
-            raise
+        connection.transport.settle()
         logger.info("Logged in to %s in %.2f s", target, time.monotonic() - started)
         return host
 

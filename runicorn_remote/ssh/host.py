@@ -31,6 +31,7 @@ MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 _MAX_LINE_BYTES = 8 * 1024 * 1024
 _CHUNK = 64 * 1024
 _THREAD_ENDS_WITHIN = 2.0
+_LOSS_SHOWS_WITHIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,6 @@ class RemoteHost:
         with self._session(timeout):
             pass
 
-    def settle(self) -> None:
-        """Run one command, which makes sshd set TCP_NODELAY on its side for good.
-
-        sshd does so when a session runs a command, and only then; without it every small answer
-        through a tunnel waits 44 ms. Does not wait for the command. Raises `LinkLost`.
-        """
-        with self._session(self._channel_timeout) as channel, link_errors(self.target):
-            _request_exec(channel, "true")
-
     def run_script(self, script: str, *, timeout: float) -> ScriptResult:
         """Run `script` with the host's `sh` and wait for its end.
 
@@ -115,12 +107,15 @@ class RemoteHost:
 
     @contextmanager
     def sftp(self, *, timeout: float) -> Iterator[SftpSession]:
-        """One SFTP session, for one thread, closed with the block."""
+        """One SFTP session, for one thread, closed with the block.
+
+        Raises `LinkLost`, or `RemoteCommandFailed` (`SFTP_UNAVAILABLE`).
+        """
         deadline = time.monotonic() + timeout
         with self._session(timeout) as channel, link_errors(self.target):
             channel.settimeout(timeout)
             _request_subsystem(channel, "sftp")
-            yield SftpSession(paramiko.SFTPClient(channel), deadline)
+            yield SftpSession(self._sftp_client(channel), deadline)
 
     def close(self) -> None:
         """End the connection, its transport thread and, with it, everything that waits on it."""
@@ -132,6 +127,18 @@ class RemoteHost:
         while isinstance(gateway, fabric.Connection):
             gateway.client.close()
             gateway = gateway.gateway
+
+    def _sftp_client(self, channel: paramiko.Channel) -> paramiko.SFTPClient:
+        try:
+            return paramiko.SFTPClient(channel)
+        except (EOFError, paramiko.SSHException) as error:
+            if _is_lost(channel):
+                raise
+            raise RemoteCommandFailed(
+                f"{self.target} offers no SFTP",
+                code="SFTP_UNAVAILABLE",
+                hint="Its sshd has no sftp subsystem, or allows this account one command only.",
+            ) from error
 
     @contextmanager
     def _session(self, timeout: float) -> Iterator[paramiko.Channel]:
@@ -227,10 +234,7 @@ class RunningScript:
         """Raise `LinkLost` if the output ended because the link did."""
         if self._channel.eof_received or self._channel.exit_status != -1:
             return
-        # The link, or a host that runs no commands. A lost link's thread is about to end.
-        transport = self._channel.transport
-        transport.join(_THREAD_ENDS_WITHIN)
-        if not transport.is_active():
+        if _is_lost(self._channel):  # else it is a host that runs no commands
             raise LinkLost(f"The SSH connection to {self._target} is lost")
 
     def _drain_stderr(self) -> None:
@@ -250,6 +254,12 @@ class _Bell:
 
     def clear(self) -> None:
         """The stream is empty; the other may not be."""
+
+
+def _is_lost(channel: Any) -> bool:
+    """Why a channel has ended: with its link, or alone. Channels see the end before the transport does."""
+    channel.transport.join(_LOSS_SHOWS_WITHIN)
+    return not channel.transport.is_active()
 
 
 def _request_exec(channel: paramiko.Channel, command: str) -> None:

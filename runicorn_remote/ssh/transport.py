@@ -25,10 +25,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_OPEN
+from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_OPEN, cMSG_SERVICE_REQUEST
 from paramiko.message import Message
 
 from .forward_channel import ChannelOwner, ForwardChannel
+from .settling import SettlingChannel
 
 AES_GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 GCM_REKEY_BYTES = 2**36
@@ -113,8 +114,9 @@ class TunnelTransport(_Transport):
         self._deferred: collections.deque[Message] = collections.deque()  # guarded by clear_to_send_lock
         self._poller: Any = None  # guarded by clear_to_send_lock: no two threads can use it at once
         # Open, or waiting for the peer's CLOSE; guarded by lock. paramiko's own table holds no reference.
-        self._forwards: dict[int, ForwardChannel] = {}
+        self._asynchronous: dict[int, ForwardChannel | SettlingChannel] = {}
         self._released: collections.deque[int] = collections.deque()  # guarded by lock
+        self._userauth_requested = False
         self._observers: set[TransportObserver] = set()
         self._observers_lock = threading.Lock()
         if isinstance(self.sock, socket.socket):  # not so when a jump host's channel carries us
@@ -186,27 +188,32 @@ class TunnelTransport(_Transport):
     ) -> ForwardChannel:
         """Ask for a `direct-tcpip` channel; `owner.wake` announces the answer. Any thread."""
         with self.lock:
-            chanid = self._next_channel()
-            channel = ForwardChannel(chanid, self, sock, owner)
-            self._channels.put(chanid, channel)
-            self._forwards[chanid] = channel
-            self.channels_seen[chanid] = True
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_OPEN)
-        message.add_string("direct-tcpip")
-        message.add_int(chanid)
-        message.add_int(channel.in_window_size)
-        message.add_int(channel.in_max_packet_size)
+            channel = ForwardChannel(self._next_channel(), self, sock, owner)
+            self._expect(channel)
+        message = _open_request("direct-tcpip", channel)
         for host, port in (destination, origin):
             message.add_string(host)
             message.add_int(port)
         self.post_message(message)
         return channel
 
-    def release(self, channel: ForwardChannel) -> None:
+    def settle(self) -> None:
+        """Have the server run a command; from then on it sends small packets at once. Any thread, no wait."""
+        with self.lock:
+            channel = SettlingChannel(self._next_channel(), self)
+            self._expect(channel)
+        self.post_message(_open_request("session", channel))
+
+    def _expect(self, channel: ForwardChannel | SettlingChannel) -> None:
+        """Holding lock: the answer to a request that is about to be sent is for this channel."""
+        self._channels.put(channel.chanid, channel)
+        self._asynchronous[channel.chanid] = channel
+        self.channels_seen[channel.chanid] = True
+
+    def release(self, channel: ForwardChannel | SettlingChannel) -> None:
         """Forget a channel that both sides have closed, or that was refused. Any thread."""
         with self.lock:
-            if self._forwards.pop(channel.chanid, None) is None:
+            if self._asynchronous.pop(channel.chanid, None) is None:
                 return
             self._channels.delete(channel.chanid)
             # A message for an id that was never seen ends the connection, so remember some; not all for ever.
@@ -240,7 +247,22 @@ class TunnelTransport(_Transport):
             self.packetizer.complete_handshake()  # a handshake that failed leaves its timer thread behind
             self._report_loss()
             with self.lock:
-                self._forwards.clear()
+                self._asynchronous.clear()
+
+    def _send_message(self, data: Message) -> None:
+        """Ask for the authentication service once (RFC 4253, 10), not again for every credential.
+
+        paramiko asks each time. OpenSSH puts up with it, stricter servers hang up.
+        """
+        if data.asbytes()[:1] == cMSG_SERVICE_REQUEST:
+            if self._userauth_requested:
+                accepted = Message()
+                accepted.add_string("ssh-userauth")
+                accepted.rewind()
+                self.auth_handler._parse_service_accept(accepted)
+                return
+            self._userauth_requested = True
+        super()._send_message(data)
 
     def _send_user_message(self, data: Message) -> None:
         if threading.current_thread() is self:
@@ -259,7 +281,7 @@ class TunnelTransport(_Transport):
     def _parse_channel_open_success(self, m: Message) -> None:
         chanid = m.get_int()
         channel = self._channels.get(chanid)
-        if isinstance(channel, ForwardChannel):
+        if isinstance(channel, (ForwardChannel, SettlingChannel)):
             channel.confirm(m.get_int(), m.get_int(), m.get_int())
         elif channel is None and chanid in self.channels_seen:
             self._close_late_channel(m.get_int())
@@ -269,7 +291,7 @@ class TunnelTransport(_Transport):
 
     def _parse_channel_open_failure(self, m: Message) -> None:
         channel = self._channels.get(m.get_int())
-        if isinstance(channel, ForwardChannel):
+        if isinstance(channel, (ForwardChannel, SettlingChannel)):
             # paramiko would store the refusal where another thread's open_channel could pick it up.
             self.release(channel)
             channel.refuse()
@@ -306,6 +328,17 @@ class TunnelTransport(_Transport):
         for observer in self._current_observers():
             self.remove_observer(observer)
             observer.link_lost()
+
+
+def _open_request(kind: str, channel: paramiko.Channel) -> Message:
+    """The message that asks for a channel (RFC 4254, 5.1), up to what depends on its kind."""
+    message = Message()
+    message.add_byte(cMSG_CHANNEL_OPEN)
+    message.add_string(kind)
+    message.add_int(channel.chanid)
+    message.add_int(channel.in_window_size)
+    message.add_int(channel.in_max_packet_size)
+    return message
 
 
 def _version_line(banner: str) -> str:

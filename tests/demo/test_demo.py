@@ -96,6 +96,24 @@ def test_runs_until_a_signal(temporary: Path, number: signal.Signals) -> None:
         assert with_environment(f"RUNICORN_DEMO={directory.resolve()}") == set()
 
 
+@pytest.mark.e2e
+def test_closed_terminal(temporary: Path) -> None:
+    """Whoever reads goes away, then the hang-up comes: everything is cleared away all the same."""
+    demo = start()
+    try:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        assert any(line.startswith("The viewer: ") for line in iter(demo.stdout.readline, ""))
+        demo.stdout.close()
+        demo.stderr.close()
+        demo.send_signal(signal.SIGHUP)
+        assert demo.wait(TIMEOUT) == 0
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+    assert list(temporary.iterdir()) == []
+
+
 def test_taken_port(temporary: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

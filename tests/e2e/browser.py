@@ -32,8 +32,8 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-# A host key that has to be confirmed is an answer the browser complains about; nothing else may be.
-_HOST_KEY_QUESTION = re.compile(r"status of 409 .*/api/remote/(connect|viewer/start)$")
+# The browser complains about every answer that is an error, and this question is one.
+HOST_KEY_QUESTION = re.compile(r"status of 409 .*/api/remote/(connect|viewer/start)$")
 
 
 @contextlib.contextmanager
@@ -82,6 +82,9 @@ class WebPage:
     def button(self, name: str, inside: Locator | None = None) -> Locator:
         # The icon is a part of the name, so the whole of it is not compared.
         return (inside or self.page).get_by_role("button", name=name)
+
+    def sees_heading(self, text: str) -> None:
+        expect(self.page.get_by_role("heading").filter(has_text=text).first).to_be_visible()
 
     # --- adding a server
 
@@ -166,18 +169,23 @@ class WebPage:
 
     # --- at the end
 
-    def assert_nothing_went_wrong(self) -> None:
-        assert [text for text in self.complaints if not _HOST_KEY_QUESTION.search(text)] == []
+    def assert_nothing_went_wrong(self, but: re.Pattern[str]) -> None:
+        assert [text for text in self.complaints if not but.search(text)] == []
 
 
 @contextlib.contextmanager
-def web_page(browser: Browser, url: str, name: str) -> Iterator[WebPage]:
-    """A window; if the test fails, a picture of it is kept in `SCREENSHOTS`."""
+def web_page(
+    browser: Browser, url: str, name: str, expected: re.Pattern[str] = HOST_KEY_QUESTION
+) -> Iterator[WebPage]:
+    """A window; if the test fails, a picture of it is kept in `SCREENSHOTS` under `name`.
+
+    An error on the browser's console that `expected` does not find fails the test.
+    """
     context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1100})
     web = WebPage(context, url)
     try:
         yield web
-        web.assert_nothing_went_wrong()
+        web.assert_nothing_went_wrong(but=expected)
     except BaseException:
         SCREENSHOTS.mkdir(exist_ok=True)
         for number, page in enumerate(context.pages):

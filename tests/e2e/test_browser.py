@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from importlib import metadata
@@ -13,11 +12,11 @@ from playwright.sync_api import Browser, expect
 
 from runicorn_remote.demo import sample_storage
 from runicorn_remote.demo.ssh_host import EmbeddedHost
-from tests.e2e.browser import WebPage, chromium, web_page
+from tests.e2e.browser import chromium, web_page
 from tests.e2e.user import ENVIRONMENT, RemoteAccount, is_refused
 from tests.e2e.webui import webui_060
 from tests.hosts import processes
-from tests.hosts.server import ServerProcess, clean_environment
+from tests.hosts.server import ServerProcess, clean_environment, fetch
 from tests.hosts.sshd import SshServer
 from tests.hosts.viewer import LocalViewer
 from tests.hosts.waiting import until
@@ -102,6 +101,10 @@ def test_with_a_key(
             expect(viewer).to_have_url(f"{address}/")
             expect(viewer.get_by_text(f"Total Runs: {runs}")).to_be_visible()
             expect(viewer.get_by_role("row").filter(has_text="vision/vit")).to_be_visible()
+            viewer.goto(f"{address}/runs/{failed_run(address)}")
+            viewer.get_by_text("Live Logs", exact=True).first.click()
+            # Logs are a WebSocket, through the same tunnel.
+            expect(viewer.get_by_text("FloatingPointError: the loss is not a number")).to_be_visible()
 
         # The host's key is listed, and removed.
         with web.known_hosts() as drawer:
@@ -183,3 +186,78 @@ def test_with_a_password(browser: Browser, server: ServerProcess, tmp_path: Path
         web.no_viewer()
         assert account.viewer_processes() == set()
     assert host.password not in server.output()
+
+
+def test_every_page_is_there(browser: Browser, server: ServerProcess, release: str) -> None:
+    # What only a local storage has; these pages go on without it.
+    expected = re.compile(r"status of 404 .*/api/(storage/stats|system/monitor|diagnostics/sources)$")
+    with web_page(browser, server.url, f"pages-{release}", expected) as web:
+        web.open()
+        web.sees("API OK")
+        web.sees("No paths yet")
+        web.go_to("Remote")
+        web.sees_heading("Remote Sync (SSH)")
+        assert web.complaints == [], "the start page and the Remote page load without any error"
+
+        web.go_to("Assets")
+        web.sees(
+            "Explore reproducible assets (code/config/dataset/pretrained/outputs) across projects and runs"
+        )
+        web.go_to("Performance Monitor")
+        web.sees("GPU telemetry not available")
+        web.go_to("Experiments")
+        web.button("setting").click()
+        settings = web.page.get_by_role("dialog")
+        for tab in settings.get_by_role("tab").all():
+            tab.click()
+            expect(settings.get_by_role("tabpanel", name=tab.inner_text())).to_be_visible()
+        expect(settings.get_by_text(metadata.version("runicorn"), exact=True)).to_be_visible()
+
+        # A reload finds each page by its own address.
+        for path, text in (
+            ("/assets", "Explore reproducible assets"),
+            ("/performance", "GPU telemetry not available"),
+            ("/remote", "Connect to remote server via SSH"),
+        ):
+            web.open(path)
+            web.sees(re.compile(text))
+
+
+def test_a_hint_stays_away(browser: Browser, server: ServerProcess, release: str) -> None:
+    with web_page(browser, server.url, f"hint-{release}") as web:
+        web.open("/remote")
+        hint = web.page.get_by_role("alert").filter(has_text="VSCode Remote-like architecture")
+        with web.page.expect_response("**/api/config/dismissed-alerts/dismiss"):
+            hint.get_by_text("Don't show again").click()
+            hint.get_by_role("button").click()
+        expect(hint).to_have_count(0)
+        web.page.reload()
+        web.sees("No saved servers")
+        expect(hint).to_have_count(0)
+    assert server.get("/api/config/dismissed-alerts").json() == {"dismissed_alerts": ["remote.intro"]}
+
+
+@pytest.mark.parametrize("release", [NEW])
+def test_a_local_viewer_at_the_same_address(browser: Browser, tmp_path: Path, release: str) -> None:
+    (tmp_path / "viewer").mkdir()
+    with (
+        LocalViewer(tmp_path / "viewer") as viewer,
+        ServerProcess(tmp_path, flags=["--local-viewer", viewer.url]) as server,
+        web_page(browser, server.url, "local-viewer", re.compile(r"/logs/ws'")) as web,
+    ):
+        web.open()
+        web.sees(f"Total Runs: {viewer.runs}")
+        expect(web.page.get_by_role("row").filter(has_text="vision/vit")).to_be_visible()
+        web.open(f"/runs/{failed_run(server.url)}")
+        web.sees("best_metric_value:")
+        web.go_to("Performance Monitor")
+        web.sees("Memory Usage")
+        web.go_to("Remote")
+        web.sees("No saved servers")
+        assert server.get("/api/health").json()["server"]["name"] == "runicorn-remote"
+
+
+def failed_run(url: str) -> str:
+    """The run of the sample storage that failed."""
+    [run] = [run for run in fetch(f"{url}/api/runs").json() if run["status"] == "failed"]
+    return str(run["id"])

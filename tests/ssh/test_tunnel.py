@@ -184,7 +184,7 @@ class TestFlowControl:
             with connect(tunnel.local_port) as active:
                 active.sendall(b"x")
                 assert fingerprint_of(active) == fingerprint(BLOCK * blocks)
-            queued = [channel._pending_bytes for channel in transport._forwards.values()]
+            queued = [channel._pending_bytes for channel in transport._asynchronous.values()]
             assert all(count <= WINDOW for count in queued)
             assert max(queued) > 0
             for sock in stopped:
@@ -228,7 +228,7 @@ class TestFlowControl:
             channel.cut(reset=True)
             channel.hang_up()
             client.close()
-            wait_until(lambda: not transport._forwards, "both sides closing the channel")
+            wait_until(lambda: not transport._asynchronous, "both sides closing the channel")
 
     def test_the_window_is_widened_on_a_long_wire(self, sshd: SshServer, transport: TunnelTransport) -> None:
         data = os.urandom(20 * MEGABYTE)
@@ -241,7 +241,7 @@ class TestFlowControl:
                 sshd.thaw_connections()
                 answer = pool.submit(fingerprint_of, sock)
                 sock.sendall(data)
-                (channel,) = transport._forwards.values()
+                (channel,) = transport._asynchronous.values()
                 sock.shutdown(socket.SHUT_WR)
                 assert answer.result(TIMEOUT) == fingerprint(data)
                 assert channel.in_window_size == LONG_WIRE_WINDOW
@@ -426,7 +426,7 @@ def unused_port() -> int:
 
 def assert_all_over(tunnel: Tunnel, transport: TunnelTransport) -> None:
     wait_until(lambda: tunnel.counters().open_connections == 0, "every connection's end")
-    wait_until(lambda: not transport._forwards, "both sides closing every channel")
+    wait_until(lambda: not transport._asynchronous, "both sides closing every channel")
 
 
 def assert_still_works(transport: TunnelTransport) -> None:

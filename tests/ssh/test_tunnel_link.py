@@ -110,7 +110,7 @@ class TestLoss:
                 assert sock.recv(4) == b"ping"
                 tunnel.detach()
                 assert is_reset(sock)
-            wait_until(lambda: not transport._forwards, "both sides closing the channel")
+            wait_until(lambda: not transport._asynchronous, "both sides closing the channel")
         assert losses.seen == []
 
     def test_the_callback_may_stop_the_tunnel(self, transport: TunnelTransport) -> None:
@@ -246,7 +246,7 @@ class TestStop:
             finally:
                 sshd.thaw_connections()
             make_tunnel(local_port=tunnel.local_port).stop()  # the port is free again
-            wait_until(lambda: not transport._forwards, "the farewells that had no room")
+            wait_until(lambda: not transport._asynchronous, "the farewells that had no room")
             assert transport.is_active()
 
     def test_twice_and_from_several_threads(self, transport: TunnelTransport) -> None:
@@ -279,7 +279,7 @@ class TestStop:
                 with make_tunnel() as tunnel:
                     tunnel.attach(transport, server.port)
                     assert round_trip(tunnel.local_port) == b"ping"
-            wait_until(lambda: not transport._forwards, "both sides closing every channel")
+            wait_until(lambda: not transport._asynchronous, "both sides closing every channel")
             wait_until(lambda: open_descriptors() <= before, "every descriptor being closed")
             assert not transport._observers
 
