@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask
-from flask_smorest import Api
 
-from runicorn_remote._version import __version__
 from runicorn_remote.api import (
     app_shell,
     connections,
@@ -17,6 +15,7 @@ from runicorn_remote.api import (
     health,
     known_hosts,
     local_viewer,
+    openapi,
     saved_connections,
     status,
     viewers,
@@ -48,16 +47,13 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         services = Services(settings or Settings.load())
     app = Flask("runicorn_remote", static_folder="static")
     app.config.update(
-        API_TITLE="Runicorn Remote API",
-        API_VERSION=__version__,
-        OPENAPI_VERSION="3.0.3",
         MAX_CONTENT_LENGTH=services.settings.max_body_bytes,
         PROPAGATE_EXCEPTIONS=False,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     app.extensions["runicorn_remote"] = services
-    api = Api(app)
+    api = openapi.create(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
     settings = services.settings
@@ -67,6 +63,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         app.register_blueprint(local_viewer.bp)
     else:
         api.register_blueprint(app_shell.bp)
+    openapi.document_errors(api)
     errors.register(app)
     frontend.register(app)
     guards.register(app)

@@ -22,6 +22,8 @@ else:
     import tomli as tomllib
 
 ENVIRONMENT_PREFIX = "RUNICORN_REMOTE_"
+# They start like settings and are something else: the file itself, and what the client verbs read.
+_NO_SETTINGS = tuple(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "URL", "TOKEN"))
 
 
 class SettingsError(Exception):
@@ -188,7 +190,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values = {}
     for variable, text in environ.items():
-        if variable.startswith(ENVIRONMENT_PREFIX) and variable != ENVIRONMENT_PREFIX + "CONFIG":
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _NO_SETTINGS:
             name = variable[len(ENVIRONMENT_PREFIX) :].lower()
             values[name] = _typed(name, _from_text(name, text, variable), variable)
     return values

@@ -9,9 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flask import jsonify
-from flask.wrappers import Response
-
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.schemas.app_shell import (
     AlertSchema,
@@ -20,6 +17,7 @@ from runicorn_remote.api.schemas.app_shell import (
     GpuHistorySchema,
     GpuSchema,
     PathsSchema,
+    RunSchema,
     ShellConfigSchema,
     WidthsQuerySchema,
     WidthsSchema,
@@ -107,9 +105,10 @@ def gpu_config() -> dict[str, Any]:
 
 
 @bp.get("/runs")
-def runs() -> Response:
+@bp.response(200, RunSchema(many=True))
+def runs() -> list[dict[str, Any]]:
     """Local runs: none."""
-    return jsonify([])
+    return []
 
 
 @bp.get("/paths")

@@ -19,6 +19,7 @@ IMPLEMENTED_VERSION = "0.7.2"
 @bp.get("/health")
 @bp.response(200, HealthSchema)
 def health() -> dict[str, Any]:
+    """Whether the server is there, and which Runicorn it speaks for."""
     return {
         "status": "ok",
         "version": runicorn_version(),

@@ -15,6 +15,7 @@ bp = Blueprint(
 @bp.get("/status")
 @bp.response(200, StatusSchema)
 def status() -> dict[str, Any]:
+    """All connections and all viewers."""
     connections = services().connections.list()
     viewer_sessions = services().viewers.snapshots()
     return {

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-from runicorn_remote.settings import Settings
+import click
 
-_FLAGS = ("host", "port", "unix_socket", "state_dir", "frontend", "local_viewer", "threads", "log_level")
-
-
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("serve", help="run the server until Ctrl-C")
-    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (23300)")
-    parser.add_argument("--unix-socket", metavar="PATH", help="listen on a unix socket instead")
-    parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
-    parser.add_argument("--state-dir", metavar="DIR", help="where known_hosts and saved connections are")
-    parser.add_argument("--frontend", metavar="auto|off|DIR", help="the web page to serve at / (auto)")
-    parser.add_argument("--local-viewer", metavar="URL", help="a local viewer for all but /api/remote")
-    parser.add_argument("--threads", type=int, help="worker threads (16)")
-    parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")
-    parser.set_defaults(run=run)
+from runicorn_remote.cli.failures import USAGE, Failure
 
 
-def run(arguments: argparse.Namespace) -> int:
+@click.command()
+@click.option("--host", metavar="ADDRESS", help="Address to listen on (127.0.0.1).")
+@click.option("--port", type=int, metavar="PORT", help="Port to listen on (23300).")
+@click.option("--unix-socket", metavar="PATH", help="Listen on a unix socket instead.")
+@click.option("--config", metavar="FILE", help="TOML file with settings.")
+@click.option("--state-dir", metavar="DIR", help="Where known_hosts and saved connections are.")
+@click.option("--frontend", metavar="auto|off|DIR", help="The web page to serve at / (auto).")
+@click.option("--local-viewer", metavar="URL", help="A local viewer for all but /api/remote.")
+@click.option("--threads", type=int, metavar="N", help="Worker threads (16).")
+@click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
+def serve(config: str | None, **flags: Any) -> int:
+    """Run the server until Ctrl-C."""
     from runicorn_remote.server import serve
+    from runicorn_remote.settings import Settings, SettingsError
 
-    flags = {name: getattr(arguments, name) for name in _FLAGS}
-    return serve(Settings.load(arguments.config, flags=flags))
+    try:
+        settings = Settings.load(config, flags=flags)
+    except SettingsError as error:
+        raise Failure(str(error), exit_code=USAGE, code="SETTINGS") from error
+    return serve(settings)

@@ -33,9 +33,14 @@ def run(port: int | None, check: bool) -> int:
     threads_before = set(threading.enumerate())
     with _signals_as_interruption() as finish:
         stage = Stage(port)
-        problems = stage.play(check)
-        finish()
-        problems += stage.clear(threads_before)
+        problems: list[str] = []
+        try:
+            problems += stage.play(check)
+        except Interrupted:
+            problems += ["interrupted"] if check else []
+        finally:
+            finish()
+            problems += stage.clear(threads_before)
     for problem in problems:
         print(f"runicorn-remote demo: {problem}", file=sys.stderr)
     if not problems and check:
@@ -58,14 +63,12 @@ class Stage:
         self._ports: list[int] = []
 
     def play(self, check: bool) -> list[str]:
-        """-> what went wrong: at most one sentence. A signal is no problem unless it cuts a check short."""
+        """-> what went wrong: at most one sentence. Without `check` it goes on until `Interrupted`."""
         try:
             runs = self._build()
             self._go(runs, check)
         except DemoFailed as error:
             return [f"{error}{self._server_log()}"]
-        except Interrupted:
-            return ["interrupted"] if check else []
         return []
 
     def _build(self) -> int:

@@ -1,7 +1,8 @@
-"""End viewers their server forgot, remove what dead ones left. On the remote machine: Python >= 3.6.
+"""Find viewers a server may have forgotten, remove what long dead ones left. Python >= 3.6, on the host.
 
-Several servers may use one account (a laptop and a jump box): a viewer is only ended by the server
-whose mark its record has. The files of viewers that are long dead belong to nobody and go.
+Several servers may use one account (a laptop and a jump box): only viewers whose record has the mark
+of the asking server are told of. It ends those that no session of it knows with `stop`: it alone can
+tell, as one may just have been started. The files of viewers that are long dead belong to nobody.
 """
 
 import os
@@ -13,35 +14,34 @@ from runicorn_remote.onhost.private_files import (
     private_dirs,
     read_record,
     remove_private_dir,
+    to_text,
 )
-from runicorn_remote.onhost.processes import end_group, is_ours
+from runicorn_remote.onhost.processes import is_ours
 
 _STALE_AFTER = 7 * 24 * 3600.0
-_TIMEOUT = 5.0
 
 
 def main(arguments: dict) -> dict:
-    """`server`: the mark of the server that asks, `known`: the ids of its sessions.
+    """`server`: the mark of the server that asks.
 
-    Answers {"ended": [session id, ...], "removed": number of directories}.
+    Answers {"viewers": [{"session_id", "pid", "start_time", "port", "directory"}], "removed": number}.
     """
-    server, known = arguments["server"], set(arguments["known"])
+    server = arguments["server"]
     if not isinstance(server, str) or not server:
         raise Failure("INVALID_VALUE", "server: empty")
-    ended, removed = [], 0
+    viewers, removed = [], 0
     for session_id, directory in private_dirs():
-        if session_id in known or not is_private_dir(directory, session_id):
+        if not is_private_dir(directory, session_id):
             continue
         record = read_record(directory)
-        pid, started = record.get("pid"), record.get("start_time")
-        alive = pid is not None and is_ours(pid, started)
         if record.get("server") == server:
-            if pid is not None and alive:
-                if not end_group(pid, started, _TIMEOUT)[0]:
-                    continue
-                ended.append(session_id)
-        elif alive or time.time() - os.stat(directory).st_mtime < _STALE_AFTER:
-            # Another server's; or a start that is just under way and has no record yet.
-            continue
-        removed += remove_private_dir(directory, session_id)
-    return {"ended": ended, "removed": removed}
+            known = {name: record.get(name) for name in ("pid", "start_time", "port")}
+            viewers.append(dict(known, session_id=session_id, directory=to_text(directory)))
+        elif not _is_alive(record) and time.time() - os.stat(directory).st_mtime > _STALE_AFTER:
+            removed += remove_private_dir(directory, session_id)
+    return {"viewers": viewers, "removed": removed}
+
+
+def _is_alive(record: dict) -> bool:
+    pid = record.get("pid")
+    return pid is not None and is_ours(pid, record.get("start_time"))

@@ -5,7 +5,7 @@ Everything a host answers is checked before it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,14 +37,6 @@ class ProcessState:
     alive: bool
     idle_exit: bool
     log_tail: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Swept:
-    """How many forgotten viewers were ended, and of how many the files were removed."""
-
-    ended: int
-    removed: int
 
 
 class Launcher:
@@ -107,13 +99,13 @@ class Launcher:
             raise _nonsense() from error
         return {session_id: found.get(session_id, ProcessState(False, False, ())) for session_id in processes}
 
-    def sweep(self, host: RemoteHost, server_id: str, known: Sequence[str]) -> Swept:
-        """End the viewers of this server that no session knows, remove what dead ones left."""
-        answer = self._ask(host, "sweep", {"server": server_id, "known": list(known)})
-        ended, removed = answer.get("ended"), answer.get("removed")
-        if not isinstance(ended, list) or not isinstance(removed, int):
-            raise _nonsense()
-        return Swept(len(ended), removed)
+    def viewers_of(self, host: RemoteHost, server_id: str) -> dict[str, RemoteProcess]:
+        """The viewers on a host that have this server's mark, dead ones included, by session id."""
+        answer = self._ask(host, "sweep", {"server": server_id})
+        try:
+            return {_text(entry, "session_id", 32): _process(entry) for entry in answer["viewers"]}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _nonsense() from error
 
     def process_state(self, host: RemoteHost, session_id: str, process: RemoteProcess) -> ProcessState:
         return self.process_states(host, {session_id: process})[session_id]

@@ -296,19 +296,15 @@ class Recovery:
     # --- sweeping
 
     def _sweep(self, host: RemoteHost) -> None:
-        known = [session.id for session in self._viewers.sessions()]
         try:
-            answer = self._launcher.sweep(host, self._server_id(), known)
+            found = self._launcher.viewers_of(host, self._server_id())
+            # Looked at after the host was: a viewer that is being started has its session already.
+            known = {session.id for session in self._viewers.sessions()}
+            for session_id in found.keys() - known:
+                self._launcher.stop(host, session_id, found[session_id])
+                logger.warning("%s: ended the forgotten viewer %s", host.target, session_id)
         except RemoteError as error:
             logger.info("%s was not searched for forgotten viewers: %s", host.target, error)
-            return
-        if answer.ended or answer.removed:
-            logger.warning(
-                "%s: ended %d forgotten viewers, removed the files of %d",
-                host.target,
-                answer.ended,
-                answer.removed,
-            )
 
     # --- threads
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from runicorn_remote.demo import sample_storage
 from runicorn_remote.demo.ssh_host import EmbeddedHost
-from tests.e2e.browser import chromium, web_page
+from tests.e2e.browser import WebPage, chromium, web_page
 from tests.e2e.user import ENVIRONMENT, RemoteAccount, is_refused
 from tests.e2e.webui import webui_060
 from tests.hosts import processes
@@ -101,10 +101,6 @@ def test_with_a_key(
             expect(viewer).to_have_url(f"{address}/")
             expect(viewer.get_by_text(f"Total Runs: {runs}")).to_be_visible()
             expect(viewer.get_by_role("row").filter(has_text="vision/vit")).to_be_visible()
-            viewer.goto(f"{address}/runs/{failed_run(address)}")
-            viewer.get_by_text("Live Logs", exact=True).first.click()
-            # Logs are a WebSocket, through the same tunnel.
-            expect(viewer.get_by_text("FloatingPointError: the loss is not a number")).to_be_visible()
 
         # The host's key is listed, and removed.
         with web.known_hosts() as drawer:
@@ -126,9 +122,14 @@ def test_with_a_key(
         web.quick_start()
         expect(web.host_key_question()).to_contain_text("not in your known hosts")
         web.trust()
-        web.running_viewer()
+        address = web.running_viewer()
         [session] = server.get("/api/remote/viewer/sessions").json()["sessions"]
         if release == NEW:
+            with web.opened_viewer() as viewer:
+                viewer.goto(f"{address}/runs/{failed_run(address)}")
+                viewer.get_by_text("Live Logs", exact=True).first.click()
+                # They are a WebSocket, through the same tunnel.
+                expect(viewer.get_by_text("FloatingPointError: the loss is not a number")).to_be_visible()
             web.button("Stop").click()
         else:
             web.button("Disconnect").click()
@@ -171,11 +172,11 @@ def test_with_a_password(browser: Browser, server: ServerProcess, tmp_path: Path
         host.start()
         web.page.reload()
         web.unfold("cluster")
-        web.quick_start()
-        if release == OLD:
-            asked = web.page.get_by_role("dialog").filter(has_text="Enter Password")
-            asked.get_by_placeholder("Password").fill(host.password)
-            web.button("Connect to Server", asked).click()
+        with web.page.expect_request("**/api/remote/viewer/start") as start:
+            web.quick_start()
+            if release == OLD:
+                type_password(web, host.password)
+        assert ("password" in start.value.post_data_json) == (release == OLD)
         question = web.host_key_question()
         expect(question).to_contain_text("changed")
         expect(question).to_contain_text(host.fingerprint)
@@ -251,10 +252,16 @@ def test_a_local_viewer_at_the_same_address(browser: Browser, tmp_path: Path, re
         web.open(f"/runs/{failed_run(server.url)}")
         web.sees("best_metric_value:")
         web.go_to("Performance Monitor")
-        web.sees("Memory Usage")
+        web.sees("Overall CPU Usage")
         web.go_to("Remote")
         web.sees("No saved servers")
         assert server.get("/api/health").json()["server"]["name"] == "runicorn-remote"
+
+
+def type_password(web: WebPage, password: str) -> None:
+    asked = web.page.get_by_role("dialog").filter(has_text="Enter Password")
+    asked.get_by_placeholder("Password").fill(password)
+    web.button("Connect to Server", asked).click()
 
 
 def failed_run(url: str) -> str:

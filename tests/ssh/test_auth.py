@@ -308,10 +308,6 @@ def test_a_wrong_password(connector: Connector, embedded: EmbeddedHost) -> None:
         assert password not in said
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="paramiko asks for the service ssh-userauth before each attempt; hosts other than OpenSSH hang up",
-)
 def test_a_key_that_is_not_let_in_and_a_password_that_is(
     connector: Connector, embedded: EmbeddedHost, tmp_path: Path
 ) -> None:

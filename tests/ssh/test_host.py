@@ -169,7 +169,6 @@ def test_a_link_that_is_cut_in_the_middle_of_a_script(remote: RemoteHost, sshd: 
     for work in (
         lambda: remote.run_script("true", timeout=5),
         lambda: remote.check(5),
-        lambda: remote.settle(),
         lambda: remote.transport,
         lambda: remote.sftp(timeout=5).__enter__(),
     ):
@@ -232,11 +231,11 @@ def test_more_at_once_than_sshd_allows(remote: RemoteHost) -> None:
 def test_when_the_budget_is_spent(
     settings: Settings, known_hosts: KnownHostsFile, target: Target, credentials: Credentials
 ) -> None:
-    limited = Connector(replace(settings, sessions_per_connection=1, channel_timeout=0.2), known_hosts)
+    limited = Connector(replace(settings, sessions_per_connection=1), known_hosts)
     remote = limited(target, credentials)
     try:
         with remote.open_script(FOREVER, timeout=20):
-            for work in (lambda: remote.run_script("true", timeout=10), lambda: remote.check(10)):
+            for work in (lambda: remote.run_script("true", timeout=0.2), lambda: remote.check(0.2)):
                 with pytest.raises(Busy) as caught:
                     work()
                 assert caught.value.code == "TOO_MANY_SESSIONS"
@@ -245,19 +244,31 @@ def test_when_the_budget_is_spent(
         remote.close()
 
 
-@pytest.mark.parametrize("options", [{"MaxSessions": "0"}, {"ForceCommand": "echo no; exit 1"}], ids=str)
-def test_hosts_that_run_nothing_for_us(
-    tmp_path: Path, connector: Connector, known_hosts: KnownHostsFile, options: dict[str, str]
+def connected_to(server: SshServer, connector: Connector, known_hosts: KnownHostsFile) -> RemoteHost:
+    target = trusted(server, known_hosts)
+    return connector(target, Credentials(private_key_path=str(server.client_key)))
+
+
+def test_a_host_that_allows_no_session(
+    tmp_path: Path, connector: Connector, known_hosts: KnownHostsFile
 ) -> None:
-    with SshServer(tmp_path, options=options) as server:
-        target = trusted(server, known_hosts)
-        credentials = Credentials(private_key_path=str(server.client_key))
-        if "MaxSessions" in options:
-            with pytest.raises(LinkLost) as caught:
-                connector(target, credentials)
-            assert caught.value.code == "CHANNEL_REFUSED"
-            return
-        remote = connector(target, credentials)
+    with SshServer(tmp_path, options={"MaxSessions": "0"}) as server:
+        remote = connected_to(server, connector, known_hosts)
+        try:
+            for work in (lambda: remote.run_script("true", timeout=5), lambda: remote.check(5)):
+                with pytest.raises(LinkLost) as caught:
+                    work()
+                assert caught.value.code == "CHANNEL_REFUSED"
+            assert remote.connected
+        finally:
+            remote.close()
+
+
+def test_a_host_that_runs_something_else(
+    tmp_path: Path, connector: Connector, known_hosts: KnownHostsFile
+) -> None:
+    with SshServer(tmp_path, options={"ForceCommand": "echo no; exit 1"}) as server:
+        remote = connected_to(server, connector, known_hosts)
         try:
             result = remote.run_script("echo on", timeout=10)
             assert (result.exit_status, result.stdout) == (1, b"no\n")

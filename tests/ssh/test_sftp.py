@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,18 +144,24 @@ def test_sessions_are_given_back(remote: RemoteHost, directory: Path) -> None:
         assert names(remote, directory) == []
 
 
-def test_a_frozen_host(remote: RemoteHost, sshd: SshServer, directory: Path) -> None:
-    with pytest.raises(LinkLost) as caught, remote.sftp(timeout=0.5) as sftp:
-        sshd.freeze_connections()
-        sftp.list(str(directory))
+def listed_after(remote: RemoteHost, harm: Callable[[], None], timeout: float) -> None:
+    """Do harm to the connection in the middle of a session, and go on."""
+    with remote.sftp(timeout=timeout) as sftp:
+        harm()
+        sftp.list("/")
+
+
+def test_a_frozen_host(remote: RemoteHost, sshd: SshServer) -> None:
+    with pytest.raises(LinkLost) as caught:
+        listed_after(remote, sshd.freeze_connections, 0.5)
     sshd.thaw_connections()
     assert caught.value.code == "LINK_TIMEOUT"
 
 
-def test_a_link_that_is_cut(remote: RemoteHost, sshd: SshServer, directory: Path) -> None:
-    with pytest.raises(LinkLost), remote.sftp(timeout=10) as sftp:
-        sshd.kill_connections()
-        sftp.list(str(directory))
+def test_a_link_that_is_cut(remote: RemoteHost, sshd: SshServer) -> None:
+    with pytest.raises(LinkLost) as caught:
+        listed_after(remote, sshd.kill_connections, 10)
+    assert caught.value.code == "LINK_LOST"
 
 
 def test_a_host_without_sftp(tmp_path: Path, connector: Connector, known_hosts: KnownHostsFile) -> None:

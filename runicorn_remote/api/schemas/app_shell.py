@@ -59,3 +59,7 @@ class PathsSchema(Schema):
     paths = fields.List(fields.String())
     tree = fields.Dict()
     stats = fields.Dict()
+
+
+class RunSchema(Schema):
+    id = fields.String()
