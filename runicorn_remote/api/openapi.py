@@ -76,13 +76,8 @@ def document_errors(api: Api) -> None:
 
 def _add(api: Api, responses: dict[str, Any], errors: dict[str, tuple[str, Any]]) -> None:
     for status, (description, schema) in errors.items():
-        responses.setdefault(
-            status,
-            {
-                "description": description,
-                "content": {"application/json": {"schema": _reference(api, schema)}},
-            },
-        )
+        content = {"application/json": {"schema": _reference(api, schema)}}
+        responses[status] = {"description": description, "content": content}
 
 
 def _reference(api: Api, schema: Any) -> dict[str, str]:

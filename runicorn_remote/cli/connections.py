@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.command()
 @target_argument(required=False)
 @saved_option
-@client_verb
 @credential_options
+@client_verb
 def connect(verb: Verb, target: Target | None, saved: str | None, credentials: dict[str, Any]) -> None:
     """Log in to a host, or check that the connection is alive.
 
@@ -61,9 +61,9 @@ def envs(verb: Verb, target: Target | None) -> None:
     connection_id = (target or _only_connection(verb)).connection_id
     environments = verb.client.list_conda_envs(connection_id=connection_id)
     versions = verb.client.env_configs(connection_id=connection_id)
+    runicorn = {name: config["runicornVersion"] for name, config in versions.items()}
     found: list[dict[str, Any]] = [
-        {**item, "runicornVersion": versions.get(item["name"], {}).get("runicornVersion")}
-        for item in environments
+        {**item, "runicornVersion": runicorn.get(item["name"])} for item in environments
     ]
     table = Table(
         ("NAME", "TYPE", "PYTHON", "RUNICORN", "INTERPRETER"),

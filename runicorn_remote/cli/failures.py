@@ -58,7 +58,7 @@ class Failure(click.ClickException):
         status: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]
         self.code = code
         self.hint = hint
         self.detail = message if detail is None else detail

@@ -138,10 +138,10 @@ class Login:
 def credential_options(function: Callable[..., None]) -> Callable[..., None]:
     """Options from which `login_of` makes a `Login`; the function gets them as one `credentials`."""
 
-    @click.option("--no-agent", is_flag=True, help="Do not use the server's SSH agent.")
-    @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of stdin.")
-    @click.option("--password", "ask_password", is_flag=True, help="Ask for the password.")
     @click.option("-i", "--identity", metavar="FILE", help="A private key; the server reads the file.")
+    @click.option("--password", "ask_password", is_flag=True, help="Ask for the password.")
+    @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of stdin.")
+    @click.option("--no-agent", is_flag=True, help="Do not use the server's SSH agent.")
     @functools.wraps(function)
     def run(
         *arguments: Any,

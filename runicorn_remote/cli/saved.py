@@ -56,8 +56,8 @@ def list_entries(verb: Verb) -> None:
 @saved.command()
 @click.argument("name")
 @target_argument()
-@client_verb
 @credential_options
+@client_verb
 def add(verb: Verb, name: str, target: Target, credentials: dict[str, Any]) -> None:
     """Save a server under NAME, with its key file or password if one is given.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The client's own; it stands here so that `--help` need not import the client.
 DEFAULT_URL = "http://127.0.0.1:23300"
 URL_VARIABLE = "RUNICORN_REMOTE_URL"
-TOKEN_VARIABLE = "RUNICORN_REMOTE_TOKEN"
+TOKEN_VARIABLE = "RUNICORN_REMOTE_TOKEN"  # noqa: S105
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 

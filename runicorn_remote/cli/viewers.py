@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open it in the web browser.")
 @saved_option
-@client_verb
 @credential_options
+@client_verb
 def start(
     verb: Verb,
     target: Target | None,
