@@ -56,7 +56,7 @@ def disconnect(verb: Verb, target: Target | None, stop_viewers: bool) -> None:
 def envs(verb: Verb, target: Target | None) -> None:
     """List the Python environments of a connected host, and the runicorn in each.
 
-    Without a host: of the only connection there is.
+    Without a host: of the only connection there is. The default environment has a star.
     """
     connection_id = (target or _only_connection(verb)).connection_id
     environments = verb.client.list_conda_envs(connection_id=connection_id)
@@ -66,10 +66,11 @@ def envs(verb: Verb, target: Target | None) -> None:
         {**item, "runicornVersion": runicorn.get(item["name"])} for item in environments
     ]
     table = Table(
-        ("NAME", "TYPE", "PYTHON", "RUNICORN", "INTERPRETER"),
+        ("", "NAME", "TYPE", "PYTHON", "RUNICORN", "INTERPRETER"),
         [
             (
-                f"{item['name']} *" if item["is_default"] else item["name"],
+                "*" if item["is_default"] else "",
+                item["name"],
                 item["type"],
                 item["python_version"].removeprefix("Python "),
                 item["runicornVersion"] or "-",

@@ -14,6 +14,8 @@ import time
 from runicorn_remote.onhost.common import Failure
 
 _DEAD = "ZXx"
+# Seconds from SIGTERM to SIGINT. A viewer that has nothing to wait for ends in a fraction of one.
+_PATIENCE = 1.5
 
 
 def checked_session_id(value: object) -> str:
@@ -76,7 +78,10 @@ def group_members(group: int) -> "list[tuple[int, str]]":
 
 
 def end_group(pid: int, started: "str | None", timeout: float) -> "tuple[bool, bool]":
-    """End a process group: SIGTERM, after `timeout` seconds SIGKILL. Returns (gone, killed).
+    """End a process group: SIGTERM, soon SIGINT too, after `timeout` seconds SIGKILL. Returns (gone, killed).
+
+    A viewer in which somebody has opened live logs waits for these after a SIGTERM, for ever; a SIGINT
+    on top makes it leave at once.
 
     `gone` is False only for processes that the kernel does not let go (a dead network disk).
     """
@@ -84,8 +89,13 @@ def end_group(pid: int, started: "str | None", timeout: float) -> "tuple[bool, b
     members = group_members(pid) if start_time(pid) == started else []
     signal_group(pid, signal.SIGTERM, started)
     signal_group(pid, signal.SIGCONT, started)  # A stopped process gets its SIGTERM only now.
-    if _wait_until_dead(pid, started, members, timeout):
+    patience = min(timeout, _PATIENCE)
+    if _wait_until_dead(pid, started, members, patience):
         return True, False
+    if timeout > patience:
+        signal_group(pid, signal.SIGINT, started)
+        if _wait_until_dead(pid, started, members, timeout - patience):
+            return True, False
     if start_time(pid) == started:
         members = group_members(pid) + members
     signal_group(pid, signal.SIGKILL, started)

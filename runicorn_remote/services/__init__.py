@@ -71,6 +71,7 @@ class Services:
             self.viewers,
             launcher,
             reopen=self.connections.reopen,
+            release=self.pool.release,
             server_id=lambda: self.sessions.server_id,
         )
         self.heartbeat = Heartbeat(settings, self.clock, self.viewers, launcher, self.recovery)

@@ -89,6 +89,10 @@ class Connections:
                 self._held[target] = _Held(host, credentials)
         if moves:
             self._pool.hold(host, USER)
+            with self._lock:
+                held = self._held.get(target)
+            if held is None or held.host is not host:  # the user has disconnected in between
+                self._pool.release(host, USER)
         return host
 
     def get(self, connection_id: str) -> RemoteHost:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from runicorn_remote.clock import Clock
@@ -24,15 +25,18 @@ from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.http_probe import probe_http
+from runicorn_remote.ssh.target import Target
 
 logger = logging.getLogger(__name__)
 
-_PROBES = 8
+_PROBES = 16
 # One slow answer is a busy viewer; two in a row are worth a word.
 _FAILURES_UNTIL_DEGRADED = 2
 # The wall clock against the monotonic one: more than any correction of the time makes of it.
 _CLOCK_JUMP = 5.0
 _LOOK_AT_CLOCK = 1.0
+# An idle viewer's process is asked for less often: it costs its host the start of a Python.
+_IDLE_QUESTION_EVERY = 30.0
 
 
 class Heartbeat:
@@ -70,10 +74,10 @@ class Heartbeat:
 
     def tick(self, now: float) -> None:
         """Start a probe for every session that has none under way. `now` is the clock's monotonic time."""
-        for session in self._viewers.sessions():
+        for session in _one_host_after_the_other(self._viewers.sessions()):
             if session.status in WATCHED and self._claim(session):
                 self._executor.submit(self._probe, session, now)
-        self._recovery.retry_ports()
+        self._recovery.look_after()
         self._viewers.prune()
 
     def _run(self) -> None:
@@ -92,7 +96,7 @@ class Heartbeat:
                 self._wake.clear()
                 due = now + self._settings.heartbeat_interval
                 self._tick_safely(now)
-            self._wake.wait(min(_LOOK_AT_CLOCK, self._settings.heartbeat_interval))
+            self._wake.wait(max(0.0, min(_LOOK_AT_CLOCK, due - self._clock.monotonic())))
 
     def _tick_safely(self, now: float) -> None:
         try:
@@ -109,15 +113,18 @@ class Heartbeat:
 
     def _probe(self, session: ViewerSession, now: float) -> None:
         try:
-            self.examine(session, now)
+            self.examine(session, now, ask_when_idle=self._may_ask_when_idle(session, now))
         except Exception:
             logger.exception("The probe of session %s failed unexpectedly", session.id)
         finally:
             with self._lock:
                 self._under_way.discard(session.id)
 
-    def examine(self, session: ViewerSession, now: float) -> None:
-        """Ask once and let the session know. Takes at most the three deadlines together."""
+    def examine(self, session: ViewerSession, now: float, *, ask_when_idle: bool = True) -> None:
+        """Ask once and let the session know. Takes at most the three deadlines together.
+
+        `ask_when_idle` False: of a viewer that nobody uses only the link is looked at.
+        """
         host, process, tunnel = session.host, session.process, session.tunnel
         if host is None or process is None or tunnel is None:
             return
@@ -127,6 +134,8 @@ class Heartbeat:
             return
         try:
             host.check(self._settings.probe_timeout)
+            if not (in_use or ask_when_idle):
+                return
             state = self._launcher.process_state(host, session.id, process)
         except LinkLost as error:
             if error.code == "CHANNEL_REFUSED":  # an answer: the link is there
@@ -142,9 +151,29 @@ class Heartbeat:
             elif in_use:
                 session.deaf(_FAILURES_UNTIL_DEGRADED)
 
+    @staticmethod
+    def _may_ask_when_idle(session: ViewerSession, now: float) -> bool:
+        if now - session.asked_when_idle < _IDLE_QUESTION_EVERY:
+            return False
+        session.asked_when_idle = now
+        return True
+
     def _answers(self, host: RemoteHost, port: int) -> bool:
         try:
             answer = probe_http(host.transport, port, "/api/health", self._settings.health_timeout)
         except (RemoteError, OSError, EOFError):
             return False
         return health_check.says_ok(answer.status, answer.body)
+
+
+def _one_host_after_the_other(sessions: list[ViewerSession]) -> list[ViewerSession]:
+    """The first session of every host, then the second of every host, and so on.
+
+    When a network dies, all hosts are silent at once; each should be asked in the first round.
+    """
+    places: Counter[Target] = Counter()
+    ranked = []
+    for session in sessions:
+        ranked.append((places[session.target], session))
+        places[session.target] += 1
+    return [session for _, session in sorted(ranked, key=lambda entry: entry[0])]

@@ -32,11 +32,15 @@ _UNUSABLE_ROOT = ("PATH_NOT_FOUND", "NOT_A_DIRECTORY", "PATH_FORBIDDEN", "INVALI
 
 @dataclass(frozen=True)
 class ProcessState:
-    """What the host says of a viewer's process. `log_tail` is there when it is gone, oldest first."""
+    """What the host says of a viewer's process. `log_tail` is there when it is gone, oldest first.
+
+    `process`: the one that was asked about; the session may have another by now.
+    """
 
     alive: bool
     idle_exit: bool
     log_tail: tuple[str, ...]
+    process: RemoteProcess | None = None
 
 
 class Launcher:
@@ -94,7 +98,10 @@ class Launcher:
         names = [_named(session_id, process) for session_id, process in asked.items()]
         answer = self._ask(host, "process_status", {"processes": names})
         try:
-            found = {session_id: _state(answer["processes"][place]) for place, session_id in enumerate(asked)}
+            found = {
+                session_id: _state(answer["processes"][place], process)
+                for place, (session_id, process) in enumerate(asked.items())
+            }
         except (KeyError, IndexError, TypeError) as error:
             raise _nonsense() from error
         return {session_id: found.get(session_id, ProcessState(False, False, ())) for session_id in processes}
@@ -168,8 +175,8 @@ def _process(event: dict[str, Any]) -> RemoteProcess:
     return RemoteProcess(pid, _text(event, "start_time"), port, _text(event, "directory"))
 
 
-def _state(entry: dict[str, Any]) -> ProcessState:
-    return ProcessState(entry["alive"] is True, entry.get("idle_exit") is True, _lines(entry))
+def _state(entry: dict[str, Any], process: RemoteProcess) -> ProcessState:
+    return ProcessState(entry["alive"] is True, entry.get("idle_exit") is True, _lines(entry), process)
 
 
 def _text(event: dict[str, Any], name: str, longest: int = 4096) -> str:

@@ -28,14 +28,14 @@ from runicorn_remote.errors import (
     LinkLost,
     LocalPortInUse,
     NoCommonAlgorithm,
-    NotFound,
     RemoteError,
-    StateError,
     Unreachable,
+    ViewerExited,
     ViewerStartFailed,
 )
 from runicorn_remote.services.launcher import Launcher, ProcessState
 from runicorn_remote.services.viewer_session import (
+    DISCONNECTED,
     ERROR,
     RECONNECTING,
     STOPPED,
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NEEDS_CREDENTIALS = "NEEDS_CREDENTIALS"
-# A pause is the planned one, give or take this share of it, so that hosts do not come back in step.
-_JITTER = 0.25
+# A pause is shorter than the planned one by up to this share, so that hosts do not come back in step.
+_JITTER = 0.3
 # Failures that no waiting mends.
 _REFUSED = (HostKeyConfirmationRequired, AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm)
-_NEEDS_A_PERSON = (*_REFUSED, InvalidValue, NotFound, StateError)
+_HOLDER = "recovery"
 
 
 class Recovery:
@@ -69,14 +69,16 @@ class Recovery:
         launcher: Launcher,
         *,
         reopen: Callable[[Target, Credentials, str], RemoteHost],
+        release: Callable[[RemoteHost, str], None],
         server_id: Callable[[], str],
     ) -> None:
-        """`reopen` opens (or reuses) a connection; its last argument holds it afterwards."""
+        """`reopen` opens (or reuses) a connection; its last argument holds it until `release`."""
         self._settings = settings
         self._clock = clock
         self._viewers = viewers
         self._launcher = launcher
         self._reopen = reopen
+        self._release = release
         self._server_id = server_id
         self._lock = threading.Lock()
         self._reconnecting: dict[Target, threading.Event] = {}
@@ -110,15 +112,20 @@ class Recovery:
             return
         tail = "\nLast lines of its log:\n" + "\n".join(state.log_tail) if state.log_tail else ""
         error = f"The viewer's process ended unexpectedly{tail}"
-        limit = self._settings.max_restarts
-        if session.crashed(error, limit=limit, within=self._settings.restart_window):
+        again = session.crashed(
+            error,
+            limit=self._settings.max_restarts,
+            within=self._settings.restart_window,
+            process=state.process,
+        )
+        if again:
             logger.warning(
                 "Session %s on %s: the viewer crashed; starting it again", session.id, session.target
             )
             if session.tunnel is not None:
                 session.tunnel.detach()
-            self._run(f"restart-{session.id}", self._restart, session)
-        elif session.end(ERROR, error, "VIEWER_CRASHED"):
+            self._start_restart(session)
+        elif again is False and session.end(ERROR, error, "VIEWER_CRASHED"):
             logger.error("Session %s on %s: the viewer crashed", session.id, session.target)
             self._viewers.release(session)
 
@@ -127,16 +134,21 @@ class Recovery:
         self._run(f"sweep-{host.target.host}", self._sweep, host)
 
     def begin(self, target: Target) -> None:
-        """Reconnect the waiting sessions of this target; nothing happens if that is under way."""
+        """Reconnect the waiting sessions of this target: now, where an attempt is being waited for."""
         with self._lock:
-            if self._closing.is_set():
-                return
             wake = self._reconnecting.get(target)
-            if wake is not None:
-                wake.set()
+        if wake is not None:
+            wake.set()
+        self._ensure_reconnecting(target)
+
+    def _ensure_reconnecting(self, target: Target) -> None:
+        with self._lock:
+            if self._closing.is_set() or target in self._reconnecting:
                 return
             self._reconnecting[target] = threading.Event()
-        self._run(f"reconnect-{target.host}", self._reconnect, target)
+        if not self._run(f"reconnect-{target.host}", self._reconnect, target):
+            with self._lock:
+                self._reconnecting.pop(target, None)
 
     def resume(self, target: Target, credentials: Credentials) -> None:
         """Somebody has logged in: the sessions that wait for credentials there can use these."""
@@ -148,16 +160,17 @@ class Recovery:
         if resumed:
             self.begin(target)
 
-    def retry_ports(self) -> None:
-        """Sessions found on disk whose local port was taken: see whether it is free now."""
+    def look_after(self) -> None:
+        """What nothing announces, now and then: a local port that is free again, a thread that has died."""
         for session in self._viewers.sessions():
             if (
-                session.error_code == LocalPortInUse.code
-                and session.tunnel is None
+                session.status == DISCONNECTED
+                and session.error_code == LocalPortInUse.code
                 and self._is_bindable(session)
             ):
                 session.resumed()
-                self.begin(session.target)
+            if session.status == RECONNECTING and not session.restarting:
+                self._ensure_reconnecting(session.target)
 
     def hurry(self) -> None:
         """Try now instead of at the end of the pause: the network may be back (the machine woke up)."""
@@ -194,11 +207,18 @@ class Recovery:
                         del self._reconnecting[target]
                         return
                 continue
-            if not self._attempt(waiting):
-                wake.wait(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+            if not self._attempt_safely(waiting):
+                wake.wait(pause * random.uniform(1 - _JITTER, 1))  # noqa: S311 - no secret
                 pause = min(pause * 2, self._settings.reconnect_max)
         with self._lock:
             self._reconnecting.pop(target, None)
+
+    def _attempt_safely(self, waiting: list[ViewerSession]) -> bool:
+        try:
+            return self._attempt(waiting)
+        except Exception:
+            logger.exception("%s: the attempt to reconnect stumbled; it goes on", waiting[0].target)
+            return False
 
     def _waiting(self, target: Target) -> list[ViewerSession]:
         return [
@@ -209,37 +229,47 @@ class Recovery:
 
     def _attempt(self, waiting: list[ViewerSession]) -> bool:
         """One login for the first session and all that share its credentials. False: try again later."""
-        first = waiting[0]
-        alike = [session for session in waiting if session.credentials == first.credentials]
-        bound = [session for session in alike if self._bind(session)]
-        if not bound:
+        credentials = waiting[0].credentials
+        alike = [session for session in waiting if session.credentials == credentials and self._bind(session)]
+        if not alike:
             return True
-        alike, first = bound, bound[0]
+        if credentials is None:
+            self._give_up(alike, "The credentials are not stored; connect to the host again")
+            return True
         try:
-            if first.credentials is None:
-                raise AuthenticationFailed(
-                    "The credentials are not stored; connect to the host again", code=NEEDS_CREDENTIALS
-                )
-            host = self._reopen(first.target, first.credentials, first.id)
-        except _NEEDS_A_PERSON as error:
-            code = error.code if isinstance(error, _REFUSED) else NEEDS_CREDENTIALS
-            for session in alike:
-                if session.give_up(str(error), code):
-                    logger.warning(
-                        "Session %s on %s waits for a person: %s", session.id, session.target, error
-                    )
-            self._viewers.remember()
+            host = self._reopen(alike[0].target, credentials, _HOLDER)
+        except _REFUSED as error:
+            self._give_up(alike, str(error), error.code)
+            return True
+        except InvalidValue as error:  # the key file: it is gone, or wants a passphrase
+            self._give_up(alike, str(error))
             return True
         except RemoteError as error:
-            for session in alike:
-                session.still_lost(str(error), error.code)
-            return False
+            return self._still_lost(alike, error)
         try:
             self._bring_back(host, alike)
-        except RemoteError as error:
-            logger.info("%s: logged in, and lost again: %s", first.target, error)
+        except LinkLost as error:
+            logger.info("%s: logged in, and lost again: %s", host.target, error)
+            self._still_lost(alike, error)
+            self.link_lost(host, error)
             return False
+        except RemoteError as error:
+            logger.warning("%s: logged in, and got no answer about the viewers: %s", host.target, error)
+            return self._still_lost(alike, error)
+        finally:
+            self._release(host, _HOLDER)
         return True
+
+    def _give_up(self, sessions: list[ViewerSession], reason: str, code: str = NEEDS_CREDENTIALS) -> None:
+        for session in sessions:
+            if session.give_up(reason, code):
+                logger.warning("Session %s on %s waits for a person: %s", session.id, session.target, reason)
+        self._viewers.remember()
+
+    def _still_lost(self, sessions: list[ViewerSession], error: RemoteError) -> bool:
+        for session in sessions:
+            session.still_lost(str(error), error.code)
+        return False
 
     def _bind(self, session: ViewerSession) -> bool:
         """After a restart of this server the local port may be somebody else's."""
@@ -259,10 +289,8 @@ class Recovery:
 
     def _bring_back(self, host: RemoteHost, sessions: list[ViewerSession]) -> None:
         """Ask for all processes at once, and attach those that live."""
-        for session in sessions:
-            self._viewers.hold(session, host)
-        processes = {session.id: session.process for session in sessions}
-        states = self._launcher.process_states(host, processes)
+        sessions = [session for session in sessions if self._viewers.hold(session, host)]
+        states = self._launcher.process_states(host, {session.id: session.process for session in sessions})
         for session in sessions:
             state = states[session.id]
             if not state.alive:
@@ -276,9 +304,19 @@ class Recovery:
 
     # --- restarting
 
+    def _start_restart(self, session: ViewerSession) -> None:
+        if not self._run(f"restart-{session.id}", self._restart, session):
+            session.restart_failed()
+            session.restart_over.set()
+
     def _restart(self, session: ViewerSession) -> None:
         try:
             self._viewers.launch_again(session)
+            logger.info("Session %s on %s: the viewer runs again", session.id, session.target)
+        except ViewerExited as error:
+            # Another crash, which counts; the next attempt may fare better.
+            session.restart_failed(again=False)
+            self.process_gone(session, ProcessState(False, False, error.log_tail))
         except (LinkLost, Unreachable, Busy) as error:
             session.restart_failed()
             if session.host is not None and isinstance(error, LinkLost):
@@ -289,8 +327,8 @@ class Recovery:
             if session.end(ERROR, f"The viewer crashed and could not be started again: {reason}", error.code):
                 logger.error("Session %s on %s: no restart: %s", session.id, session.target, reason)
                 self._viewers.release(session)
-        else:
-            logger.info("Session %s on %s: the viewer runs again", session.id, session.target)
+        finally:
+            session.restart_over.set()
         self._viewers.remember()
 
     # --- sweeping
@@ -308,7 +346,9 @@ class Recovery:
 
     # --- threads
 
-    def _run(self, name: str, work: Callable[..., None], *arguments: object) -> None:
+    def _run(self, name: str, work: Callable[..., None], *arguments: object) -> bool:
+        """Do it in a thread of its own. False: there is no such thread, as we are closing or have too many."""
+
         def run() -> None:
             try:
                 work(*arguments)
@@ -321,6 +361,13 @@ class Recovery:
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
             if self._closing.is_set():
-                return
+                return False
             self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            logger.exception("%s: no thread can be started", name)
+            with self._lock:
+                self._threads.discard(thread)
+            return False
+        return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import threading
 from dataclasses import asdict, dataclass, fields
@@ -63,6 +64,7 @@ class SessionStore:
         self._path = path
         self._lock = threading.Lock()
         self._owner: FileLock | None = None
+        self._written = True
         self._server_id = secrets.token_hex(8)
 
     @property
@@ -77,14 +79,15 @@ class SessionStore:
         """
         try:
             make_private_directory(self._path.parent)
-            lock = FileLock(f"{self._path}.owner", mode=0o600)
+            # Not the thread's own: whoever closes the server lets go of it.
+            lock = FileLock(f"{self._path}.owner", mode=0o600, thread_local=False)
             lock.acquire(timeout=0)
         except Timeout:
             logger.warning(
                 "Another server uses %s: this one does not remember its sessions", self._path.parent
             )
             return []
-        except (StateError, OSError) as error:
+        except (StateError, OSError, NotImplementedError) as error:  # the last: a file system without locks
             logger.warning("Sessions are not remembered: %s", error)
             return []
         try:
@@ -109,8 +112,11 @@ class SessionStore:
             try:
                 write_private(self._path, json.dumps(content, indent=1).encode())
             except StateError as error:
-                logger.warning("The sessions could not be written to disk: %s", error)
+                if self._written:  # it is tried again and again; said once
+                    logger.warning("The sessions could not be written to disk: %s", error)
+                self._written = False
                 return False
+            self._written = True
             return True
 
     def close(self) -> None:
@@ -152,7 +158,11 @@ def _record(entry: Any) -> SessionRecord | None:
         ):
             return None
         values[item.name] = value
-    return SessionRecord(**values)
+    record = SessionRecord(**values)
+    ports = (record.port, record.local_port, record.remote_port)
+    possible = record.pid > 1 and all(0 < port < 65536 for port in ports)
+    return record if possible and _SESSION_ID.fullmatch(record.session_id) else None
 
 
+_SESSION_ID = re.compile(r"[0-9a-f]{8,32}")
 _KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool}

@@ -75,12 +75,18 @@ class ViewerSession:
         self.cancelled = threading.Event()
         # Set when nothing of the session is left: whoever waits for a stop or a cancel wakes.
         self.gone = threading.Event()
+        # Set while nobody starts the viewer again. Whoever ends it waits for this, else it might end
+        # the old process and leave the new one.
+        self.restart_over = threading.Event()
+        self.restart_over.set()
         self.host: RemoteHost | None = None
         # Kept in memory for as long as the session lives, to log in again with.
         self.credentials: Credentials | None = None
         self.saved_server_id: str | None = None
         # Whether something of the viewer may be on the host: from the launch until it is known to be gone.
         self.remains = False
+        # The heartbeat's own: when it last asked for the process of a viewer that nobody uses.
+        self.asked_when_idle = float("-inf")
         self._clock = clock
         self._lock = threading.Lock()
         self._remote_root = remote_root
@@ -99,6 +105,8 @@ class ViewerSession:
         self._reconnects = 0
         self._restarts = 0
         self._restarting = False
+        # A restart was cut short by the link: the same crash is not counted again.
+        self._restart_due = False
         self._crashes: deque[float] = deque(maxlen=100)
 
     @classmethod
@@ -268,24 +276,36 @@ class ViewerSession:
             self._be_running()
             return True
 
-    def crashed(self, error: str, *, limit: int, within: float) -> bool:
-        """The process ended unexpectedly. True: it may be started again, and is now `reconnecting`."""
+    def crashed(
+        self, error: str, *, limit: int, within: float, process: RemoteProcess | None = None
+    ) -> bool | None:
+        """The process ended unexpectedly. True: it may be started again, and is now `reconnecting`.
+
+        False: it crashed too often. None: that is not to be dealt with, because the session is being
+        stopped, the viewer is being started again already, or `process` is not its process any more.
+        """
         with self._lock:
             if self._status not in (*WATCHED, RECONNECTING) or self._restarting:
-                return False
+                return None
+            if process is not None and process != self._process:
+                return None
             now = self._clock.monotonic()
-            self._crashes.append(now)
+            if not self._restart_due:
+                self._crashes.append(now)
+            self._restart_due = False
             if sum(now - crash < within for crash in self._crashes) > limit:
                 return False
             self._status = RECONNECTING
             self._error, self._error_code = error, "VIEWER_RESTARTING"
             self._restarting = True
+            self.restart_over.clear()
             return True
 
-    def restart_failed(self) -> None:
-        """The link was lost while the viewer was being started again."""
+    def restart_failed(self, *, again: bool = True) -> None:
+        """The viewer could not be started again; `again`: for a reason that is not its own, the link."""
         with self._lock:
             self._restarting = False
+            self._restart_due = again
 
     def end(self, status: str, error: str | None, code: str | None) -> bool:
         """The viewer is over: `STOPPED` or `ERROR`. False if too late."""

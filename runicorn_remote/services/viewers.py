@@ -106,6 +106,8 @@ class Viewers:
         """
         session = self.get(session_id)
         if session.begin_stop():
+            # A restart that is under way notices, and ends within its current step.
+            session.restart_over.wait(self._settings.viewer_stop_timeout + self._settings.connect_timeout)
             self._dispose(session)
             logger.info("Viewer %s on %s is stopped", session.id, session.target)
         elif not session.gone.wait(self._settings.viewer_stop_timeout + self._settings.connect_timeout):
@@ -145,6 +147,7 @@ class Viewers:
                 session.gone.wait(self._settings.viewer_stop_timeout)
             elif session.tunnel is not None:
                 session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
+        self.remember()
 
     def get(self, session_id: str) -> ViewerSession:
         with self._lock:
@@ -214,17 +217,38 @@ class Viewers:
         """Bind the local port of a session found on disk. Raises `LocalPortInUse`."""
         if session.tunnel is None:
             session.tunnel = self._new_tunnel(session.id, session.local_port)
+        if session.cancelled.is_set():  # whoever stopped it may not have seen the tunnel
+            session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
 
-    def hold(self, session: ViewerSession, host: RemoteHost) -> None:
-        """Have the session hold this connection, and no longer another. Raises `LinkLost`."""
+    def hold(self, session: ViewerSession, host: RemoteHost) -> bool:
+        """Have the session hold this connection, and no longer another. Raises `LinkLost`.
+
+        False if the session is over meanwhile. Its viewer could not be reached then, and is ended now.
+        """
         self._pool.hold(host, session.id)
         before, session.host = session.host, host
         if before is not None and before is not host:
             self._pool.release(before, session.id)
+        if not (session.cancelled.is_set() or session.status in ENDED):
+            return True
+        session.host = None
+        try:
+            if session.remains:
+                self._stop_process(host, session)
+        finally:
+            self._pool.release(host, session.id)
+        return False
 
     def launch_again(self, session: ViewerSession) -> None:
         """Start a crashed viewer on its old remote port, if that is free. Raises as `start` does."""
-        self._launch(session)
+        try:
+            self._launch(session)
+        except ViewerStartFailed as error:
+            if error.code != "VIEWER_RUNNING" or session.host is None:
+                raise
+            # Started by an earlier server, which was killed before it could write that down.
+            self._launcher.stop(session.host, session.id, None)
+            self._launch(session)
         self.remember()
 
     def _recall_credentials(self, record: SessionRecord, session: ViewerSession) -> None:

@@ -155,6 +155,14 @@ def test_ending_by_force(system: str, spawn: Spawn) -> None:
     assert child.wait(10) == -signal.SIGKILL
 
 
+def test_one_that_waits_after_sigterm_leaves_at_a_sigint(system: str, spawn: Spawn) -> None:
+    child = spawn(
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(flush=True)\nsignal.pause()"
+    )
+    assert processes.end_group(child.pid, processes.start_time(child.pid), 10) == (True, False)
+    assert child.wait(10) == -signal.SIGINT
+
+
 @pytest.mark.parametrize("reaped", [True, False])
 def test_a_child_that_outlives_its_leader_is_ended(system: str, spawn: Spawn, reaped: bool) -> None:
     child = spawn(
