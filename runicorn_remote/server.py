@@ -8,6 +8,7 @@ connections.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import signal
 import sys
@@ -27,6 +28,7 @@ from runicorn_remote.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_OPEN_MAX = 10240
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -43,9 +45,26 @@ def configure_logging(level: str) -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
+def raise_descriptor_limit() -> None:
+    """Have as many descriptors as this user may: every connection through a tunnel is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    endless = resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says that there is no limit, and refuses more than its OPEN_MAX.
+    for wanted in (hard, _OPEN_MAX):
+        if soft != endless and (wanted == endless or wanted > soft):
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                return
+
+
 def serve(settings: Settings) -> int:
     """Run until a signal. Returns the exit status."""
     configure_logging(settings.log_level)
+    raise_descriptor_limit()
     services = Services(settings)
     app = create_app(services=services)
     where: dict[str, object] = (

@@ -9,7 +9,7 @@ import click
 
 from runicorn_remote.cli.failures import not_found
 from runicorn_remote.cli.login import credential_options, login_of
-from runicorn_remote.cli.output import Table, print_table, printable
+from runicorn_remote.cli.output import Table, print_table, printable, say
 from runicorn_remote.cli.profiles import chosen, saved_option
 from runicorn_remote.cli.target import SSH_PORT, Target, target_argument
 from runicorn_remote.cli.verb import Verb, client_verb
@@ -45,9 +45,10 @@ def disconnect(verb: Verb, target: Target | None, stop_viewers: bool) -> None:
     answer = verb.client.disconnect(
         host=target.host, port=target.port or SSH_PORT, username=target.user, stop_viewers=stop_viewers
     )
-    if not answer["ok"]:
+    if not answer["ok"] and not stop_viewers:
         raise not_found(f"There is no connection to {target.connection_id}", "CONNECTION_NOT_FOUND")
-    verb.answer(answer, lambda: click.echo(f"Disconnected from {printable(target.connection_id)}"))
+    told = "Disconnected from" if answer["ok"] else "There was no connection of yours, and is no viewer, on"
+    verb.answer(answer, lambda: click.echo(f"{told} {printable(target.connection_id)}"))
 
 
 @click.command()
@@ -94,6 +95,8 @@ def browse(verb: Verb, target: Target, path: str) -> None:
         ("MODIFIED", "SIZE", "NAME"), [_row(item) for item in answer["items"]], f"{answer['path']} is empty"
     )
     verb.answer(answer, lambda: print_table(table))
+    if answer.get("truncated"):
+        say("There is more; this is only the beginning")
 
 
 def _only_connection(verb: Verb) -> Target:

@@ -5,6 +5,7 @@ Everything a host answers is checked before it is believed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -108,11 +109,15 @@ class Launcher:
 
     def viewers_of(self, host: RemoteHost, server_id: str) -> dict[str, RemoteProcess]:
         """The viewers on a host that have this server's mark, dead ones included, by session id."""
-        answer = self._ask(host, "sweep", {"server": server_id})
-        try:
-            return {_text(entry, "session_id", 32): _process(entry) for entry in answer["viewers"]}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise _nonsense() from error
+        entries = self._ask(host, "sweep", {"server": server_id}).get("viewers")
+        if not isinstance(entries, list):
+            raise _nonsense()
+        found = {}
+        for entry in entries:
+            # A record that makes no sense hides no other.
+            with contextlib.suppress(RemoteCommandFailed, AttributeError):
+                found[_text(entry, "session_id", 32)] = _process(entry)
+        return found
 
     def process_state(self, host: RemoteHost, session_id: str, process: RemoteProcess) -> ProcessState:
         return self.process_states(host, {session_id: process})[session_id]

@@ -16,7 +16,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import (
@@ -234,42 +234,47 @@ class Recovery:
         if not alike:
             return True
         if credentials is None:
-            self._give_up(alike, "The credentials are not stored; connect to the host again")
+            self._give_up(alike, None, "The credentials are not stored; connect to the host again")
             return True
         try:
             host = self._reopen(alike[0].target, credentials, _HOLDER)
         except _REFUSED as error:
-            self._give_up(alike, str(error), error.code)
+            self._give_up(alike, credentials, str(error), error.code)
             return True
         except InvalidValue as error:  # the key file: it is gone, or wants a passphrase
-            self._give_up(alike, str(error))
+            self._give_up(alike, credentials, str(error))
             return True
         except RemoteError as error:
-            return self._still_lost(alike, error)
+            self._still_lost(alike, error)
+            return False
         try:
             self._bring_back(host, alike)
-        except LinkLost as error:
-            logger.info("%s: logged in, and lost again: %s", host.target, error)
-            self._still_lost(alike, error)
-            self.link_lost(host, error)
-            return False
         except RemoteError as error:
             logger.warning("%s: logged in, and got no answer about the viewers: %s", host.target, error)
-            return self._still_lost(alike, error)
+            self._still_lost(alike, error)
+            if _is_loss(error):
+                self.link_lost(host, error)
+            return False
         finally:
             self._release(host, _HOLDER)
         return True
 
-    def _give_up(self, sessions: list[ViewerSession], reason: str, code: str = NEEDS_CREDENTIALS) -> None:
+    def _give_up(
+        self,
+        sessions: list[ViewerSession],
+        tried: Credentials | None,
+        reason: str,
+        code: str = NEEDS_CREDENTIALS,
+    ) -> None:
         for session in sessions:
-            if session.give_up(reason, code):
+            # Somebody may have brought others while these were tried.
+            if session.credentials == tried and session.give_up(reason, code):
                 logger.warning("Session %s on %s waits for a person: %s", session.id, session.target, reason)
         self._viewers.remember()
 
-    def _still_lost(self, sessions: list[ViewerSession], error: RemoteError) -> bool:
+    def _still_lost(self, sessions: list[ViewerSession], error: RemoteError) -> None:
         for session in sessions:
             session.still_lost(str(error), error.code)
-        return False
 
     def _bind(self, session: ViewerSession) -> bool:
         """After a restart of this server the local port may be somebody else's."""
@@ -290,6 +295,8 @@ class Recovery:
     def _bring_back(self, host: RemoteHost, sessions: list[ViewerSession]) -> None:
         """Ask for all processes at once, and attach those that live."""
         sessions = [session for session in sessions if self._viewers.hold(session, host)]
+        if not sessions:
+            return
         states = self._launcher.process_states(host, {session.id: session.process for session in sessions})
         for session in sessions:
             state = states[session.id]
@@ -310,16 +317,27 @@ class Recovery:
             session.restart_over.set()
 
     def _restart(self, session: ViewerSession) -> None:
+        exited = None
+        try:
+            self._launch_again(session)
+        except ViewerExited as error:
+            session.restart_failed(again=False)
+            exited = ProcessState(False, False, error.log_tail)
+        finally:
+            session.restart_over.set()
+        self._viewers.remember()
+        if exited is not None:  # another crash, which counts; the next attempt may fare better
+            self.process_gone(session, exited)
+
+    def _launch_again(self, session: ViewerSession) -> None:
+        """Raises `ViewerExited`; the session learns of every other failure."""
         try:
             self._viewers.launch_again(session)
-            logger.info("Session %s on %s: the viewer runs again", session.id, session.target)
-        except ViewerExited as error:
-            # Another crash, which counts; the next attempt may fare better.
-            session.restart_failed(again=False)
-            self.process_gone(session, ProcessState(False, False, error.log_tail))
+        except ViewerExited:
+            raise
         except (LinkLost, Unreachable, Busy) as error:
             session.restart_failed()
-            if session.host is not None and isinstance(error, LinkLost):
+            if session.host is not None and _is_loss(error):
                 self.link_lost(session.host, error)
             self.begin(session.target)
         except RemoteError as error:
@@ -327,9 +345,8 @@ class Recovery:
             if session.end(ERROR, f"The viewer crashed and could not be started again: {reason}", error.code):
                 logger.error("Session %s on %s: no restart: %s", session.id, session.target, reason)
                 self._viewers.release(session)
-        finally:
-            session.restart_over.set()
-        self._viewers.remember()
+        else:
+            logger.info("Session %s on %s: the viewer runs again", session.id, session.target)
 
     # --- sweeping
 
@@ -347,7 +364,7 @@ class Recovery:
     # --- threads
 
     def _run(self, name: str, work: Callable[..., None], *arguments: object) -> bool:
-        """Do it in a thread of its own. False: there is no such thread, as we are closing or have too many."""
+        """Do it in a thread of its own. False: there is none, as we are closing or have too many."""
 
         def run() -> None:
             try:
@@ -371,3 +388,8 @@ class Recovery:
                 self._threads.discard(thread)
             return False
         return True
+
+
+def _is_loss(error: RemoteError) -> TypeGuard[LinkLost]:
+    """Whether the connection is of no use any more. One that refuses a channel has answered."""
+    return isinstance(error, LinkLost) and error.code != "CHANNEL_REFUSED"

@@ -249,7 +249,6 @@ class Viewers:
             # Started by an earlier server, which was killed before it could write that down.
             self._launcher.stop(session.host, session.id, None)
             self._launch(session)
-        self.remember()
 
     def _recall_credentials(self, record: SessionRecord, session: ViewerSession) -> None:
         """What can be had without asking: the agent, a key file, a saved server. Else None."""

@@ -87,6 +87,10 @@ class Authentication(AuthStrategy):
             except paramiko.SSHException as error:
                 if not transport.is_active():
                     raise self._cut_off(tried) from error
+                if "timeout" in str(error).lower():  # paramiko calls it a refusal; nobody has refused
+                    raise Unreachable(
+                        f"{self._target} did not answer the login in time", code="HANDSHAKE_TIMEOUT"
+                    ) from error
         if not tried:
             raise AuthenticationFailed(
                 f"There is nothing to log in to {self._target} with: no password, no key, no agent key",

@@ -169,7 +169,7 @@ def test_a_login_that_fails_offers_the_password_once(
         with Terminal("--url", server.url, "connect", password_target) as terminal:
             terminal.expect("There is nothing to log in to")
             terminal.expect("demo@127.0.0.1's password: ")
-            until(lambda: not terminal.echoes(), 10, "the terminal stops to echo")  # noqa: B023
+            until(lambda: not terminal.echoes(), 10, "the terminal stops to echo")
             terminal.type(password)
             assert terminal.wait() == status
             assert password not in terminal.raw

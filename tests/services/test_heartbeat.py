@@ -19,7 +19,8 @@ from runicorn_remote.services import Services
 from runicorn_remote.services.connections import Login
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
-from tests.hosts.sshd import SshServer, _descendants
+from tests.hosts.links import cut_links
+from tests.hosts.sshd import SshServer
 from tests.hosts.stand_in import SERVES, make_stand_in
 from tests.onhost.viewer_host import is_alive
 from tests.ssh.tunnel_kit import wait_until
@@ -125,13 +126,6 @@ def is_free(port: int) -> bool:
 def kill(session: ViewerSession) -> None:
     os.kill(pid(session), signal.SIGKILL)
     wait_until(lambda: not is_alive(pid(session)), "the viewer is dead")
-
-
-def cut_links(server: SshServer) -> None:
-    """End the connections alone: a viewer has detached itself and lives on."""
-    assert server._process is not None
-    for child in _descendants(server._process.pid):
-        os.kill(child, signal.SIGKILL)
 
 
 # --- the viewer

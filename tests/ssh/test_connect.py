@@ -272,7 +272,7 @@ def test_a_login_that_works_leaves_nothing_once_it_is_closed(
     assert logs_in(connector, target, credentials)
     gc.collect()
     files, threads = open_files(), threading.active_count()
-    for _ in range(10):
+    for _ in range(5):
         assert logs_in(connector, target, credentials)
     gc.collect()
     wait_until(lambda: threading.active_count() <= threads, "no thread is left")

@@ -17,6 +17,7 @@ from runicorn_remote.ssh.connect import Connector
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.target import Credentials, Target
+from tests.hosts.links import cut_links
 from tests.hosts.sshd import SshServer
 from tests.ssh.conftest import trusted
 from tests.ssh.tunnel_kit import TIMEOUT, wait_until
@@ -162,7 +163,7 @@ def test_a_link_that_is_cut_in_the_middle_of_a_script(remote: RemoteHost, sshd: 
     failing = Failing(lambda: remote.run_script(f'touch "$HOME/begun"; {FOREVER}', timeout=60))
     wait_until((sshd.home / "begun").exists, "the script runs")
     began = time.monotonic()
-    sshd.kill_connections()
+    cut_links(sshd)
     assert isinstance(failing.error(), LinkLost)
     assert time.monotonic() - began < 5
     assert not remote.connected
