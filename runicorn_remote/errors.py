@@ -6,6 +6,7 @@
     │   ├── KeyUnusable                 PassphraseRequired, PassphraseWrong
     │   ├── SavedServerMismatch
     │   └── NotADirectory
+    ├── AccessDenied                    TokenRequired
     ├── NotFound
     │   ├── ConnectionNotFound          SessionNotFound, SavedServerNotFound
     │   ├── EnvironmentNotFound
@@ -82,6 +83,16 @@ class SavedServerMismatch(InvalidValue):
 
 class NotADirectory(InvalidValue):
     code = "NOT_A_DIRECTORY"
+
+
+class AccessDenied(RemoteError):
+    """A guard of our own refuses the caller."""
+
+    code = "ACCESS_DENIED"
+
+
+class TokenRequired(AccessDenied):
+    code = "TOKEN_REQUIRED"
 
 
 class NotFound(RemoteError):

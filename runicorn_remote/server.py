@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -22,9 +25,12 @@ from waitress.server import create_server
 
 from runicorn_remote._version import __version__
 from runicorn_remote.app import create_app
+from runicorn_remote.errors import StateError
 from runicorn_remote.redaction import RedactingFormatter, redactor
 from runicorn_remote.services import Services
-from runicorn_remote.settings import Settings
+from runicorn_remote.services.private_files import make_private_directory
+from runicorn_remote.services.token import load_token
+from runicorn_remote.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +71,20 @@ def serve(settings: Settings) -> int:
     """Run until a signal. Returns the exit status."""
     configure_logging(settings.log_level)
     raise_descriptor_limit()
-    services = Services(settings)
-    app = create_app(services=services)
+    try:
+        services = Services(settings, token=load_token(settings))
+        app = create_app(services=services)
+    except SettingsError as error:
+        logger.error("%s", error)
+        return 2
     where: dict[str, object] = (
         {"unix_socket": settings.unix_socket, "unix_socket_perms": "600"}
         if settings.unix_socket
         else {"host": settings.host, "port": settings.port}
     )
     try:
+        if settings.unix_socket:
+            make_room_for_socket(Path(settings.unix_socket))
         server = create_server(
             app,
             **where,
@@ -86,6 +98,9 @@ def serve(settings: Settings) -> int:
     except OSError as error:
         logger.error("Cannot listen on %s: %s", _shown(settings), error.strerror or error)
         return 1
+    except StateError as error:
+        logger.error("Cannot listen on %s: %s", _shown(settings), error)
+        return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _on_signal(services))
     services.start()
@@ -95,9 +110,30 @@ def serve(settings: Settings) -> int:
     finally:
         logger.info("Shutting down")
         server.close()
+        if settings.unix_socket:
+            Path(settings.unix_socket).unlink(missing_ok=True)
         services.close()
         logger.info("Shut down")
     return 0
+
+
+def make_room_for_socket(path: Path) -> None:
+    """Have a directory that only its owner may enter, and nothing where the socket is to be.
+
+    The mode of the socket itself is set after it is bound; until then, and on systems that ignore it,
+    the directory keeps others out. Raises `StateError`, and OSError if another server listens there.
+    """
+    make_private_directory(path.parent)
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()  # left by a server that was killed
+        else:
+            raise OSError(errno.EADDRINUSE, "another server listens there")
 
 
 def wsgi_app() -> Flask:
@@ -107,8 +143,8 @@ def wsgi_app() -> Flask:
     """
     settings = Settings.load()
     configure_logging(settings.log_level)
-    app = create_app(settings)
-    services: Services = app.extensions["runicorn_remote"]
+    services = Services(settings, token=load_token(settings))
+    app = create_app(services=services)
     services.start()
     atexit.register(services.close)
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -43,6 +43,13 @@ class Settings:
     shutdown_timeout: float = 10.0
     log_level: str = "INFO"
 
+    # Who may use it.
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    allowed_users: tuple[str, ...] = ()
+    check_user: bool = True
+    token_file: str | None = None
+
     # The web page at /.
     frontend: str = "auto"
     local_viewer: str | None = None

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 STATUS: dict[type[errors.RemoteError], int] = {
     errors.InvalidValue: 400,
+    errors.TokenRequired: 401,
+    errors.AccessDenied: 403,
     errors.PathForbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
@@ -51,6 +53,8 @@ def handle_remote_error(error: errors.RemoteError) -> Response:
     if isinstance(error, errors.HostKeyConfirmationRequired):
         return _answer(status, _host_key_detail(error), error.code, error.hint)
     response = _answer(status, str(error), error.code, error.hint)
+    if isinstance(error, errors.TokenRequired):
+        response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.Busy):
         response.headers["Retry-After"] = str(error.retry_after)
     return response

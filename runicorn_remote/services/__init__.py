@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.peers import PeerCheck
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
 from runicorn_remote.services.files import Files
@@ -17,7 +18,7 @@ from runicorn_remote.services.secret_box import SecretBox
 from runicorn_remote.services.session_store import SessionStore
 from runicorn_remote.services.ui_preferences import UiPreferences
 from runicorn_remote.services.viewers import Viewers
-from runicorn_remote.settings import Settings
+from runicorn_remote.settings import Settings, SettingsError
 from runicorn_remote.ssh.connect import Connector
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool
@@ -27,14 +28,19 @@ from runicorn_remote.ssh.target import Credentials, Target
 class Services:
     """Everything one server needs, built together, started once and closed once, in order."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
-        """Touches no file and no network, and starts no thread."""
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, token: str | None = None) -> None:
+        """Touches no file and no network, and starts no thread. `token`: what requests have to bring."""
         self.settings = settings
         self.clock = clock or Clock()
         state_dir = settings.resolved_state_dir()
         self.state_dir = state_dir
         # What waits for a host shares these places; see `runicorn_remote.api.limits`.
         self.slow_requests = threading.BoundedSemaphore(settings.slow_requests)
+        try:
+            self.peers = PeerCheck(settings.allowed_users, enabled=settings.check_user)
+        except ValueError as error:
+            raise SettingsError(f"allowed_users: {error}") from error
+        self.token = token
         self.ui_preferences = UiPreferences(state_dir / "ui_preferences.json")
         self.known_hosts = KnownHosts(state_dir / "known_hosts")
         self.saved_connections = SavedConnections(
@@ -64,6 +70,7 @@ class Services:
             launcher,
             self.sessions,
             on_link_lost=lambda: self.heartbeat.wake(),
+            accept_hook=self.peers.allows_socket,
         )
         self.recovery = Recovery(
             settings,

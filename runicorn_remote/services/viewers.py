@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -50,8 +51,10 @@ class Viewers:
         store: SessionStore,
         *,
         on_link_lost: Callable[[], None],
+        accept_hook: Callable[[socket.socket], bool],
     ) -> None:
-        """`on_link_lost`: called in tunnels' threads when a transport has ended."""
+        """`on_link_lost`: called in tunnels' threads when a transport has ended. `accept_hook`: asked by
+        tunnels about each new connection."""
         self._settings = settings
         self._clock = clock
         self._connections = connections
@@ -59,6 +62,7 @@ class Viewers:
         self._launcher = launcher
         self._store = store
         self._on_link_lost = on_link_lost
+        self._accept_hook = accept_hook
         self._lock = threading.Lock()
         self._sessions: dict[str, ViewerSession] = {}
         self._closed = False
@@ -308,6 +312,7 @@ class Viewers:
             max_connections=self._settings.max_tunnel_connections,
             channel_timeout=self._settings.channel_timeout,
             on_link_lost=lambda transport: self._on_link_lost(),
+            accept_hook=self._accept_hook,
         )
 
     def _launch(self, session: ViewerSession) -> None:

@@ -25,6 +25,8 @@ STATUS = {
     errors.PassphraseWrong: 400,
     errors.SavedServerMismatch: 400,
     errors.NotADirectory: 400,
+    errors.AccessDenied: 403,
+    errors.TokenRequired: 401,
     errors.NotFound: 404,
     errors.ConnectionNotFound: 404,
     errors.SessionNotFound: 404,
