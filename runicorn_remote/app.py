@@ -52,6 +52,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
+    # A redirect for //x would be HTML; a path that does not exist is a 404.
+    app.url_map.merge_slashes = False
     app.extensions["runicorn_remote"] = services
     api = openapi.create(app)
     for blueprint in BLUEPRINTS:

@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 ENVIRONMENT_PREFIX = "RUNICORN_REMOTE_"
-# They start like settings and are something else: the file itself, and what the client verbs read.
+# They start like settings and are none: the file itself, the server that client verbs ask, a secret.
 _NO_SETTINGS = tuple(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "URL", "TOKEN"))
 
 

@@ -15,6 +15,7 @@ import ast
 import json
 import re
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,8 @@ from typing import Any
 from runicorn_remote.errors import RemoteCommandFailed
 
 _PACKAGE = "runicorn_remote.onhost"
+# Python 3.11's parser can fail in several threads at once ("AST constructor recursion depth mismatch").
+_parsing = threading.Lock()
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
@@ -112,7 +115,8 @@ def _bootstrap() -> str:
 def _program(question: str) -> str:
     """The question's source with the modules it imports before it, quoted for the inside of '…'."""
     modules: dict[str, str] = {}
-    _collect(question, modules)
+    with _parsing:
+        _collect(question, modules)
     source = "\n".join(modules.values()) + "\nrun(main)\n"
     return source.replace("'", "'\\''")
 

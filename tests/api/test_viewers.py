@@ -86,7 +86,8 @@ def assert_nothing_left(user: User, services: Services) -> None:
     assert sessions(user) == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tunnel")]
     assert len(services.pool) == len(user.get("sessions").get_json()["sessions"])
-    assert remote_files(user) == []
+    # A start that failed says so first, and clears up right after.
+    wait_until(lambda: remote_files(user) == [], "the host is as it was")
 
 
 def remote_files(user: User) -> list[Path]:

@@ -50,7 +50,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "RUNICORN_REMOTE_HEARTBEAT_INTERVAL": "0.3",
         # The client verbs' own, which a shell may have set for everything.
         "RUNICORN_REMOTE_URL": "http://127.0.0.1:1",
-        "RUNICORN_REMOTE_TOKEN": "not a setting",
     }
     with ServerProcess(directory, environment=environment) as server:
         yield server

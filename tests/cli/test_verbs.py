@@ -310,29 +310,22 @@ def test_hosts_without_a_service(run: Run, client: RunicornRemoteClient) -> None
     assert error["status"] == 503
 
 
-def test_the_token_is_sent_and_not_shown(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "token"
-    file.write_text("from-a-file\n")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for options, token in (["--token-file", str(file)], "from-a-file"), ([], "from-the-environment"):
-            monkeypatch.setenv("RUNICORN_REMOTE_TOKEN", "from-the-environment")
-            process = subprocess.Popen(
-                [sys.executable, "-m", "runicorn_remote", "--url", url, *options, "ls"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=REPOSITORY,
-            )
-            listener.settimeout(30)
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rwb") as stream:
-                lines = iter(stream.readline, b"\r\n")
-                assert f"Authorization: Bearer {token}\r\n".encode() in list(lines)
-                stream.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}")
-            out, _ = process.communicate(timeout=30)
-            assert process.returncode == 5
-            assert token.encode() not in out
-    assert run("--token-file", str(tmp_path / "none"), "ls").status == 2
+def test_a_server_that_wants_a_token(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, file = "0123456789abcdef" * 3, tmp_path / "token"
+    file.write_text(token + "\n")
+    monkeypatch.delenv("RUNICORN_REMOTE_TOKEN", raising=False)
+    with ServerProcess(tmp_path, environment={"RUNICORN_REMOTE_TOKEN": token}) as guarded:
+        ls = ("ls", "--url", guarded.url, "--json")
+        error = run(*ls).document
+        assert (run(*ls).status, error["status"]) == (5, 401)
+        assert run(*ls, "--token-file", str(file)).status == 0
+        monkeypatch.setenv("RUNICORN_REMOTE_TOKEN", token)
+        assert run(*ls).status == 0
+        file.write_text("f" * 48)
+        refused = run("--token-file", str(file), *ls)
+        assert refused.status == 5
+        assert "f" * 48 not in refused.out + refused.err
+    says_no(run(*ls, "--token-file", str(tmp_path / "none")), 2, "USAGE")
 
 
 def test_a_reader_that_goes_away(server: ServerProcess) -> None:

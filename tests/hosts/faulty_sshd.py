@@ -14,16 +14,24 @@ from tests.hosts.sshd import STOP_TIMEOUT, SshServer, _descendants, _kill, _pids
 
 
 class FaultySshServer(SshServer):
-    """`SshServer`, and the ways it fails. `kill_connections` of the base class ends viewers too; these do not.
+    """`SshServer`, and the ways it fails. Other than `kill_connections`, these leave viewers alone.
 
-    `prefix` goes before every command of ours, such as `ip netns exec NAME`; `host` is where we listen.
+    `host` is where it listens, on a free port unless given; `prefix` goes before its command line,
+    such as `ip netns exec NAME`.
     """
 
     def __init__(
-        self, directory: Path, *, host: str = "127.0.0.1", prefix: Sequence[str] = (), **more: Any
+        self,
+        directory: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        prefix: Sequence[str] = (),
+        **more: Any,
     ) -> None:
         self.host = host  # type: ignore[misc]
         super().__init__(directory, **more)
+        self.port = port
         if prefix:
             self._sshd = self._wrapped(self._sshd, prefix)
 
@@ -52,7 +60,7 @@ class FaultySshServer(SshServer):
 
     def logins(self) -> int:
         """How many have succeeded so far."""
-        return self.log().count("Accepted ")
+        return self.log().count("Accepted publickey for ")
 
     def attempts(self) -> int:
         """How many TCP connections have come so far, whatever became of them. For LogLevel VERBOSE."""

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -159,8 +160,6 @@ def test_the_next_server_becomes_the_owner_when_the_first_has_closed(store: Sess
 
 
 def test_the_owner_may_be_closed_in_another_thread(path: Path) -> None:
-    import threading
-
     store, _ = reopened(path)
     thread = threading.Thread(target=store.close, name="closing")
     thread.start()
