@@ -121,8 +121,10 @@ def _of_answer(error: Any) -> Failure:
         exit_code = AUTHENTICATION
     elif isinstance(error, NotFound):
         exit_code = NOT_FOUND
+    # The API's own hints speak to programs.
+    if isinstance(error, Unauthorized):
+        hint = "The server's token: --token-file FILE, or RUNICORN_REMOTE_TOKEN in the environment"
     if isinstance(error, ConnectionNotFound):
-        # The API's own hint speaks to programs.
         hint = "Log in first: runicorn-remote connect USER@HOST"
     return Failure(
         message,

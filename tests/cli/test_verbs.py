@@ -318,6 +318,7 @@ def test_a_server_that_wants_a_token(run: Run, tmp_path: Path, monkeypatch: pyte
         ls = ("ls", "--url", guarded.url, "--json")
         error = run(*ls).document
         assert (run(*ls).status, error["status"]) == (5, 401)
+        assert "--token-file" in error["hint"]
         assert run(*ls, "--token-file", str(file)).status == 0
         monkeypatch.setenv("RUNICORN_REMOTE_TOKEN", token)
         assert run(*ls).status == 0

@@ -30,8 +30,7 @@ LANGUAGES = ("python", "js", "sh")
 READ_ONLY = {"", "console", "text", "json", "toml", "ini", "html"}
 MODULE = pages.REPOSITORY / "runicorn_remote/static/runicorn-remote-client.js"
 
-NOT_RUN = {
-}
+NOT_RUN = {}
 
 SCRIPTS = [
     pytest.param(page, language, id=f"{pages.name(page)}-{language}")
@@ -84,7 +83,9 @@ def test_every_language_is_known() -> None:
 
 
 def test_settings_files_can_be_used(tmp_path: Path) -> None:
-    examples = [block.code for page in pages.PAGES for block in pages.blocks(page) if block.language == "toml"]
+    examples = [
+        block.code for page in pages.PAGES for block in pages.blocks(page) if block.language == "toml"
+    ]
     assert examples
     for example in examples:
         file = tmp_path / "settings.toml"

@@ -16,20 +16,20 @@ from tests.docs import pages
 
 API = pages.REPOSITORY / "docs/api.md"
 TROUBLESHOOTING = pages.REPOSITORY / "docs/troubleshooting.md"
+ABOUT_SETTINGS = [pages.REPOSITORY / "docs/operators.md", TROUBLESHOOTING]
 SETTINGS = {field.name for field in dataclasses.fields(Settings)}
 
 # The command line has codes of its own, which docs/cli.md need not list; the demo shows none.
 _SOURCES = ("errors.py", "api", "services", "ssh", "onhost")
-_CODE = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)*")
-# Classes that others are made of, and an error between two parts of ours. No answer has them.
+_CODE = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)+")
+_TAKE_A_CODE = {"Failure", "_answer", "_change", "end"}
+# No answer has them: those of classes that others are made of, and of errors that end inside.
 _NEVER_SENT = {
     "ACCESS_DENIED",
-    "BUSY",
-    "CONFLICT",
-    "ERROR",
     "HOST_UNREACHABLE",
     "LOGIN_FAILED",
     "PROBE_FAILED",
+    "SECRET_UNREADABLE",
     "SSH_ERROR",
 }
 # Of werkzeug's errors, whose names become codes, those that a request to this API can cause.
@@ -61,23 +61,23 @@ def test_every_page_is_listed() -> None:
 
 
 def test_every_setting_exists() -> None:
-    """Those that stand as `name = value` or as an environment variable, and those operators.md names."""
     for page in pages.PAGES:
-        text = page.read_text("utf-8")
-        for name in re.findall(rf"\b{ENVIRONMENT_PREFIX}([A-Z_]+)", text):
-            assert name.lower() in SETTINGS | {"config", "url", "token"}, f"{pages.name(page)}: {name}"
-        for span in pages.code_spans(pages.prose(page)):
-            match = re.fullmatch(r"([a-z_]+) = .+|([a-z]+(?:_[a-z]+)+)", span)
-            if match and (match[1] or page.name == "operators.md"):
-                assert (match[1] or match[2]) in SETTINGS | {"local_port"}, f"{pages.name(page)}: {span}"
+        variables = re.findall(rf"\b{ENVIRONMENT_PREFIX}([A-Z_]+)", page.read_text("utf-8"))
+        spans = pages.code_spans(pages.prose(page))
+        assigned = [match[1] for span in spans if (match := re.match(r"([a-z_]+) = ", span))]
+        assert {name.lower() for name in variables} <= SETTINGS | {"config", "url", "token"}, page.name
+        assert set(assigned) <= SETTINGS, page.name
+    for page in ABOUT_SETTINGS:
+        spans = pages.code_spans(pages.prose(page))
+        named = {span for span in spans if re.fullmatch(r"[a-z]+(?:_[a-z]+)+", span)}
+        assert named - {"known_hosts", "local_port"} <= SETTINGS, page.name
 
 
 def test_every_status_is_explained() -> None:
-    statuses = {
+    told = set(re.findall(r"^\| `([a-z]+)` \|", pages.prose(API).partition("| `status` |")[2], re.M))
+    assert told == {
         value for name, value in vars(viewer_session).items() if name.isupper() and isinstance(value, str)
     }
-    documented = set(re.findall(r"^\| `([a-z]+)` \|", pages.prose(API), re.M))
-    assert documented == statuses
 
 
 @pytest.mark.parametrize("page", [API, TROUBLESHOOTING], ids=pages.name)
@@ -98,40 +98,31 @@ def sources() -> Iterator[Path]:
 
 
 def codes(path: Path) -> Iterator[str]:
-    """The codes a module gives to errors and sessions."""
+    """The codes a module gives to errors and sessions: the constants that stand where codes stand."""
     tree = ast.parse(path.read_text("utf-8"))
-    named = {
-        node.targets[0].id: text(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
     for node in ast.walk(tree):
-        found = []
-        if isinstance(node, ast.Assign) and any("code" in ast.unparse(target) for target in node.targets):
-            found = [node.value]  # code = "X", self._error, self._error_code = error, "X"
-        elif isinstance(node, ast.Call):
-            found = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
-            if called(node) in _TAKES_CODE:
-                found += node.args
-        elif isinstance(node, ast.FunctionDef):
-            found = [default for default in node.args.defaults if default is not None]
-        for value in found:
-            for part in ast.walk(value):
-                code = text(part) or (named.get(part.id, "") if isinstance(part, ast.Name) else "")
-                if _CODE.fullmatch(code):
-                    yield code
+        for place in places(node):
+            for part in ast.walk(place):
+                if (
+                    isinstance(part, ast.Constant)
+                    and isinstance(part.value, str)
+                    and _CODE.fullmatch(part.value)
+                ):
+                    yield part.value
 
 
-# Functions whose arguments have a code among them.
-_TAKES_CODE = {"Failure", "_answer", "_change", "end", "_give_up", "resumed"}
-
-
-def called(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-
-
-def text(node: ast.AST) -> str:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+def places(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):  # code = "X"; error, error_code = error, "X"; X = "X"
+        target = ast.unparse(node.targets[0])
+        return [node.value] if "code" in target or ast.unparse(node.value) == repr(target) else []
+    if isinstance(node, ast.Dict):  # {"error": "X"}
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+        return [value for key, value in zip(keys, node.values, strict=True) if key == "error"]
+    if isinstance(node, ast.Call):  # Error(…, code="X"), Failure("X", …), session.end(…, "X")
+        function = ast.unparse(node.func).rpartition(".")[2]
+        named = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        return [*named, *(node.args if function in _TAKE_A_CODE else [])]
+    return []
 
 
 def tables(page: Path) -> str:

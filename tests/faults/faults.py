@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from runicorn_remote.errors import LocalPortInUse
 from runicorn_remote.ssh.loopback import listen_on_loopback
 from tests.faults import namespace
 from tests.faults.namespace import NetworkNamespace
-from tests.faults.stage import LONGEST, NotRecovered, Setting, Stage, wait_for_end
+from tests.faults.stage import LONGEST, NotRecovered, Setting, Stage
 from tests.hosts import processes
 from tests.hosts.waiting import until
 from tests.hosts.weak_network import WeakNetwork
@@ -155,8 +157,7 @@ def take_local_port(stage: Stage, number: int, times: Times) -> Outcome:
 def take_remote_port(stage: Stage, number: int, times: Times) -> Outcome:
     victim = stage.viewer(number)
     os.killpg(victim["remotePid"], signal.SIGKILL)
-    wait_for_end(victim["remotePid"])
-    listeners = listen_on_loopback(victim["remotePort"])
+    listeners = until(lambda: _taken(victim["remotePort"]), LONGEST, "the port is taken")
     try:
         # Whoever has the port now accepts connections and says nothing.
         seconds = stage.seconds_until_answer(victim)
@@ -258,7 +259,7 @@ FAULTS = (
     ),
     Fault(
         "disk full",
-        "no room for the state file while a viewer is killed and restarted; then room, and SIGKILL for the server",
+        "no room for the state file while a viewer crashes; then room, and SIGKILL for the server",
         fill_disk,
         SMALL_DISK,
     ),
@@ -296,6 +297,14 @@ def _next_server(stage: Stage) -> Outcome:
     seconds = time.monotonic() - began
     stage.expect_same_viewers()
     return Outcome(seconds)
+
+
+def _taken(port: int) -> list[socket.socket]:
+    """Empty while the dead process has not let go of it."""
+    try:
+        return listen_on_loopback(port)
+    except LocalPortInUse:
+        return []
 
 
 def _pids(stage: Stage) -> set[int]:

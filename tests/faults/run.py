@@ -61,29 +61,30 @@ def attempt(fault: Fault, *, tries: int, viewers: int, times: Times) -> Result:
     result = Result(fault, viewers, skipped=fault.why_not())
     if result.skipped:
         return result
-    with tempfile.TemporaryDirectory(prefix="faults-") as directory:
-        with Stage(Path(directory), fault.setting, viewers=viewers) as stage:
-            for number in range(tries):
-                try:
-                    outcome = fault.strike(stage, number, times)
-                except BaseException as error:  # what pytest raises is no Exception
-                    if isinstance(error, KeyboardInterrupt):
-                        raise
-                    result.failures.append(f"try {number + 1}: {error}")
-                    say(f"{fault.name}: {traceback.format_exc()}\n{stage.server.output()[-8000:]}")
-                    break
-                result.outcomes.append(outcome)
-                noticed = "" if outcome.noticed is None else f", noticed after {outcome.noticed:.2f} s"
-                say(f"{fault.name} {number + 1}/{tries}: {outcome.recovered:.2f} s{noticed}")
-            else:
-                stage.end_all()
-                result.left = stage.left_behind()
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as directory,
+        Stage(Path(directory), fault.setting, viewers=viewers) as stage,
+    ):
+        for number in range(tries):
+            try:
+                outcome = fault.strike(stage, number, times)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # what pytest raises is no Exception
+                result.failures.append(f"try {number + 1}: {error}")
+                say(f"{fault.name}: {traceback.format_exc()}\n{stage.server.output()[-8000:]}")
+                return result
+            result.outcomes.append(outcome)
+            noticed = "" if outcome.noticed is None else f", noticed after {outcome.noticed:.2f} s"
+            say(f"{fault.name} {number + 1}/{tries}: {outcome.recovered:.2f} s{noticed}")
+        stage.end_all()
+        result.left = stage.left_behind()
     return result
 
 
 def table(results: Iterable[Result]) -> str:
     rows = [
-        "| fault | viewers | tries | recovered | median s | worst s | noticed after, median (worst) s | left behind |",
+        "| fault | viewers | tries | recovered | median | worst | noticed after | left behind |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -98,9 +99,9 @@ def table(results: Iterable[Result]) -> str:
             str(result.viewers),
             str(result.tries),
             str(len(result.outcomes)),
-            f"{statistics.median(seconds):.1f}" if seconds else "–",
-            f"{max(seconds):.1f}" if seconds else "–",
-            f"{statistics.median(noticed):.1f} ({max(noticed):.1f})" if noticed else "",
+            f"{statistics.median(seconds):.1f} s" if seconds else "–",
+            f"{max(seconds):.1f} s" if seconds else "–",
+            f"{statistics.median(noticed):.1f} s, worst {max(noticed):.1f} s" if noticed else "",
             left,
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -113,7 +114,8 @@ def describe_run(times: Times, minutes: float) -> str:
     day = time.strftime("%Y-%m-%d", time.gmtime())
     return (
         f"{day}, {machine}, {sshd}; {minutes:.0f} minutes. "
-        f"Frozen for {times.freeze:g} s, network silent for {times.cut:g} s, sshd away for {times.restart:g} s."
+        f"sshd frozen for {times.freeze:g} s, the network silent for {times.cut:g} s, "
+        f"sshd away for {times.restart:g} s."
     )
 
 
@@ -145,14 +147,16 @@ def main() -> int:
     given = parser.parse_args()
     chosen = [fault for fault in FAULTS if not given.only or fault.name in given.only]
     times, began = Times(freeze=given.freeze, cut=given.cut), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="faults-home-") as home, own_home(Path(home)):
-        with ThreadPoolExecutor(given.jobs, thread_name_prefix="fault") as executor:
-            results = list(
-                executor.map(
-                    lambda fault: attempt(fault, tries=given.tries, viewers=given.viewers, times=times),
-                    chosen,
-                )
-            )
+
+    def work(fault: Fault) -> Result:
+        return attempt(fault, tries=given.tries, viewers=given.viewers, times=times)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-home-") as home,
+        own_home(Path(home)),
+        ThreadPoolExecutor(given.jobs, thread_name_prefix="fault") as executor,
+    ):
+        results = list(executor.map(work, chosen))
     text = f"{describe_run(times, (time.monotonic() - began) / 60)}\n\n{table(results)}"
     print(text)
     for result in results:

@@ -28,10 +28,8 @@ import requests
 from tests.e2e.user import RemoteAccount, User, is_refused
 from tests.faults.namespace import NetworkNamespace
 from tests.faults.small_disk import SmallDisk
-from tests.hosts import processes
 from tests.hosts.faulty_sshd import FaultySshServer
 from tests.hosts.server import ServerProcess, fetch
-from tests.hosts.waiting import until
 from tests.hosts.weak_network import WeakNetwork
 
 # Nothing here should ever take so long.
@@ -261,10 +259,6 @@ class Stage:
         for pid in self.account.viewer_processes() if hasattr(self, "account") else ():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def wait_for_end(pid: int) -> None:
-    until(lambda: not processes.is_alive(pid), LONGEST, f"process {pid} has ended")
 
 
 @contextlib.contextmanager
