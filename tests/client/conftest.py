@@ -43,6 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "SSH_AUTH_SOCK": "",
         "RUNICORN_REMOTE_CONNECT_TIMEOUT": "5",
         "RUNICORN_REMOTE_HEARTBEAT_INTERVAL": "0.3",
+        # A viewer that crashes is to stay an error.
+        "RUNICORN_REMOTE_MAX_RESTARTS": "0",
     }
     with ServerProcess(directory, environment=environment) as server:
         yield server

@@ -102,7 +102,14 @@ def test_every_error_of_the_server_has_a_kind() -> None:
     """Those the clients' table does not name have to be told apart by their status."""
     named = {code: kind for _, code, kind in KINDS}
     named |= {"VIEWER_START_FAILED": "ViewerStartFailed", "LOGIN_FAILED": "LoginFailed", "BUSY": "Busy"}
-    by_status = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 500: "ServerError"}
+    by_status = {
+        400: "BadRequest",
+        401: "Unauthorized",
+        403: "Forbidden",
+        404: "NotFound",
+        409: "Conflict",
+        500: "ServerError",
+    }
     for kind in _subclasses(server_errors.RemoteError):
         if issubclass(kind, server_errors.HostKeyConfirmationRequired):
             continue

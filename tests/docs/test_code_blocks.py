@@ -30,7 +30,12 @@ LANGUAGES = ("python", "js", "sh")
 READ_ONLY = {"", "console", "text", "json", "toml", "ini", "html"}
 MODULE = pages.REPOSITORY / "runicorn_remote/static/runicorn-remote-client.js"
 
-NOT_RUN = {}
+NOT_RUN = {
+    "README.md": ["what the tests are started with", "runs until Ctrl-C"],
+    "docs/clients.md": ["installs packages"],
+    "docs/operators.md": ["installs packages"],
+    "docs/web.md": ["installs packages, and runs until Ctrl-C", "on the GPU host", "runs until Ctrl-C"],
+}
 
 SCRIPTS = [
     pytest.param(page, language, id=f"{pages.name(page)}-{language}")
