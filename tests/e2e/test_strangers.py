@@ -89,7 +89,7 @@ def request_to(family: socket.AddressFamily, host: str, port: int, path: str) ->
         f"s = socket.socket({int(family)}); s.settimeout(10); s.connect(({host!r}, {port}))\n"
         f"try:\n"
         f"    s.sendall(b'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n')\n"
-        f"    print(s.recv(4096).decode())\n"
+        f"    print(b''.join(iter(lambda: s.recv(4096), b'')).decode())\n"
         f"except ConnectionError: print('reset')"
     )
 
