@@ -5,6 +5,10 @@
 PYTHON ?= python3
 ARGS ?=
 
+FAULT_TRIES ?= 10
+FAULT_VIEWERS ?= 20
+SOAK_MINUTES ?= 30
+
 VENV := .venv
 CACHE := .cache
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -15,7 +19,7 @@ RUNICORN_VERSIONS := 0.7.2 0.6.0
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help demo serve test test-paramiko5 lint clean $(RUNICORN_VERSIONS:%=runicorn-%)
+.PHONY: help demo serve test test-paramiko5 faults soak lint clean $(RUNICORN_VERSIONS:%=runicorn-%)
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1~\2/p' Makefile | while IFS='~' read -r target text; do \
@@ -32,6 +36,13 @@ test: $(VENV)/test.stamp $(RUNICORN_VERSIONS:%=$(CACHE)/runicorn-%/stamp) ## the
 
 test-paramiko5: $(CACHE)/paramiko-5/stamp ## the tests of the SSH layer with paramiko 5
 	$(CACHE)/paramiko-5/bin/python -m pytest tests/ssh $(ARGS)
+
+faults: $(VENV)/test.stamp ## break everything, FAULT_TRIES times with FAULT_VIEWERS viewers: docs/reliability.md
+	$(VENV)/bin/python -m tests.faults.run --tries $(FAULT_TRIES) --viewers $(FAULT_VIEWERS) \
+		--markdown docs/reliability.md $(ARGS)
+
+soak: $(VENV)/test.stamp ## traffic and faults for SOAK_MINUTES: memory, threads, descriptors stay flat
+	$(VENV)/bin/python -m tests.faults.soak --minutes $(SOAK_MINUTES) --markdown docs/reliability.md $(ARGS)
 
 lint: $(VENV)/lint.stamp ## style, types, layers
 	$(VENV)/bin/ruff check .

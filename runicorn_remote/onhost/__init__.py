@@ -91,9 +91,9 @@ def no_answer(stdout: bytes, stderr: bytes, exit_status: int) -> RemoteCommandFa
     )
 
 
-def shown(text: str, longest: int = 1000) -> str:
+def shown(text: str, longest: int = 500) -> str:
     """A string from a host, short and printable, to show to a person."""
-    text = text if len(text) <= longest else text[:longest] + "…"
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
     return "".join(character if character.isprintable() else " " for character in text)
 
 

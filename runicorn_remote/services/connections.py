@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from runicorn_remote.errors import ConnectionNotFound, InvalidValue, SavedServerMismatch
+from runicorn_remote.errors import ConnectionNotFound, InvalidValue, SavedServerMismatch, StateError
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool
@@ -138,6 +138,12 @@ class Connections:
             for name, value in values.items():
                 if value is None:
                     values[name] = getattr(saved, name)
+            lost = [name for name in saved.unreadable if values.get(name) is None]
+            if lost:
+                raise StateError(
+                    f"The saved {' and '.join(lost).replace('_', ' ')} cannot be decrypted; give it again",
+                    code="SECRET_UNREADABLE",
+                )
         if values["host"] is None or values["username"] is None:
             raise InvalidValue("host and username are required unless saved_server_id resolves them")
         target = Target.of(values.pop("host"), values.pop("port") or 22, values.pop("username"))

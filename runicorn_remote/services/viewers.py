@@ -264,12 +264,13 @@ class Viewers:
             use_agent=record.use_agent,
             saved_server_id=record.saved_server_id,
         )
-        if record.needs_secret and record.saved_server_id is None:
-            return
         try:
-            session.credentials = self._connections.resolve(login)[1]
+            credentials = self._connections.resolve(login)[1]
         except RemoteError as error:
             logger.info("Session %s: its saved server cannot be used: %s", session.id, error)
+            return
+        if credentials.has_secret or not record.needs_secret:
+            session.credentials = credentials
 
     # --- the steps of a start
 

@@ -65,6 +65,8 @@ def test_the_code_runs(page: Path, language: str, host: SshServer, server: Serve
     )
     said = f"line numbers are those of {pages.name(page)}\n{answer.stdout}"
     assert answer.returncode == 0, said
+    if language == "sh":
+        assert '"detail"' not in answer.stdout, f"an error of the API; {said}"
     for expected in promises(page, language):
         assert expected in answer.stdout, f"{expected} was not printed; {said}"
     assert server.stop() == 0

@@ -8,20 +8,27 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from runicorn_remote.cli import command_line
 from runicorn_remote.services import viewer_session
 from runicorn_remote.settings import ENVIRONMENT_PREFIX, Settings
 from tests.docs import pages
 
 API = pages.REPOSITORY / "docs/api.md"
 TROUBLESHOOTING = pages.REPOSITORY / "docs/troubleshooting.md"
-ABOUT_SETTINGS = [pages.REPOSITORY / "docs/operators.md", TROUBLESHOOTING]
+ABOUT_SETTINGS = [
+    pages.REPOSITORY / "docs/operators.md",
+    pages.REPOSITORY / "docs/reliability.md",
+    TROUBLESHOOTING,
+]
 SETTINGS = {field.name for field in dataclasses.fields(Settings)}
 
 # The command line has codes of its own, which docs/cli.md need not list; the demo shows none.
 _SOURCES = ("errors.py", "api", "services", "ssh", "onhost")
 _CODE = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)+")
+_COMMAND_LINE = re.compile(r"(?<![\w.-])runicorn-remote ([a-z][^`|\n;#)&<>]*)")
 _TAKE_A_CODE = {"Failure", "_answer", "_change", "end"}
 # No answer has them: those of classes that others are made of, and of errors that end inside.
 _NEVER_SENT = {
@@ -71,6 +78,18 @@ def test_every_setting_exists() -> None:
         spans = pages.code_spans(pages.prose(page))
         named = {span for span in spans if re.fullmatch(r"[a-z]+(?:_[a-z]+)+", span)}
         assert named - {"known_hosts", "local_port"} <= SETTINGS, page.name
+
+
+@pytest.mark.parametrize("page", pages.ALL_PAGES, ids=pages.name)
+def test_every_verb_and_option_exists(page: Path) -> None:
+    for line in _COMMAND_LINE.findall(page.read_text("utf-8")):
+        command: click.Command = command_line
+        words = line.split()
+        while words and isinstance(command, click.Group):
+            assert words[0].startswith("-") or words[0] in command.commands, f"runicorn-remote {line}"
+            command = command.commands.get(words.pop(0), command)
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, line
 
 
 def test_every_status_is_explained() -> None:

@@ -2,12 +2,13 @@
 
     python -m tests.faults.run --tries 10 --viewers 20 --markdown docs/reliability.md
 
-With `--markdown` the table replaces what stands between the two markers of that page.
+With `--markdown` the table replaces what stands between the markers of that page.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
 import subprocess
@@ -24,7 +25,8 @@ from pathlib import Path
 from tests.faults.faults import FAULTS, Fault, Outcome, Times
 from tests.faults.stage import Stage, own_home
 
-BEGIN, END = "<!-- begin: measured by tests/faults/run.py -->", "<!-- end -->"
+# What was measured stands between these on a page.
+BEGIN, END = "<!-- begin: measured by tests.faults.{} -->", "<!-- end -->"
 
 
 @dataclass
@@ -108,23 +110,27 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join(rows)
 
 
-def describe_run(times: Times, minutes: float) -> str:
+def describe_machine() -> str:
     sshd = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr.split(",")[0]
-    machine = f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}, {os.cpu_count()} processors"
     day = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"{day}, {system}, Python {platform.python_version()}, {sshd}"
+
+
+def describe_run(times: Times, minutes: float) -> str:
     return (
-        f"{day}, {machine}, {sshd}; {minutes:.0f} minutes. "
+        f"{describe_machine()}; {minutes:.0f} minutes. "
         f"sshd frozen for {times.freeze:g} s, the network silent for {times.cut:g} s, "
         f"sshd away for {times.restart:g} s."
     )
 
 
-def put_into(page: Path, text: str) -> None:
+def put_into(page: Path, text: str, measured_by: str) -> None:
     """Replace what stands between the markers."""
-    content = page.read_text("utf-8")
-    before, rest = content.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+    begin = BEGIN.format(measured_by)
+    before, rest = page.read_text("utf-8").split(begin)
+    _, after = rest.split(END, 1)
+    page.write_text(f"{before}{begin}\n{text}\n{END}{after}", "utf-8")
 
 
 _saying = threading.Lock()
@@ -163,7 +169,7 @@ def main() -> int:
         for problem in (*result.failures, *result.left, *result.late):
             print(f"{result.fault.name}: {problem}", file=sys.stderr)
     if given.markdown:
-        put_into(given.markdown, text)
+        put_into(given.markdown, text, "run")
     return 0 if all(result.is_good or result.skipped for result in results) else 1
 
 

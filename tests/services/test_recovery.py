@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ from runicorn_remote.demo.ssh_host import EmbeddedHost
 from runicorn_remote.errors import HostKeyConfirmationRequired, RemoteError, Unreachable
 from runicorn_remote.services import Services
 from runicorn_remote.services.connections import Login
+from runicorn_remote.services.heartbeat import _one_host_after_the_other
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.loopback import listen_on_loopback
+from runicorn_remote.ssh.target import Target
 from tests.e2e.user import RemoteAccount, is_refused
 from tests.hosts import processes
 from tests.hosts.faulty_sshd import FaultySshServer
@@ -652,6 +655,38 @@ def test_forgotten_viewers_are_ended_at_the_next_login_and_others_are_not(
     assert account.viewer_processes() == {kept["remotePid"], foreign.snapshot()["remotePid"]}
     other.viewers.stop_all()
     other.close()
+
+
+# --- what it costs the hosts
+
+
+def test_an_idle_viewers_process_is_not_asked_for_all_the_time(serve: Server, host: FaultySshServer) -> None:
+    """Each question starts a Python there. The link is looked at every time."""
+    services = serve(idle_probe_after=0.05, heartbeat_interval=3600.0)
+    session = start(services, host)
+    until(lambda: services.clock.monotonic() - session.tunnel.last_activity > 0.05, SOON, "it is idle")
+    questions = host.log().count("Starting session: command")
+    for _ in range(5):
+        tick_and_wait(services)
+    until(lambda: host.log().count("Starting session: command") == questions + 1, SOON, "one question")
+    host.kill_sessions()
+    until(lambda: not session.host.connected, SOON, "the connection is closed")
+    tick_and_wait(services)
+    until(lambda: session.snapshot()["reconnects"] == 1, SOON, "it is lost and found")
+
+
+def tick_and_wait(services: Services) -> None:
+    services.heartbeat.tick(services.clock.monotonic())
+    until(lambda: not services.heartbeat._under_way, SOON, "the probes are done")
+
+
+def test_every_host_is_asked_before_any_is_asked_twice() -> None:
+    hosts = [Target(name, 22, "me") for name in ("a", "b", "c")]
+    order = [hosts[number] for number in (0, 0, 0, 1, 1, 2)]
+    sessions = [SimpleNamespace(target=target, number=number) for number, target in enumerate(order)]
+    asked = _one_host_after_the_other(sessions)  # type: ignore[arg-type]
+    assert [session.target.host for session in asked] == ["a", "b", "c", "a", "b", "a"]
+    assert [each.number for each in asked if each.target is hosts[0]] == [0, 1, 2]  # type: ignore[attr-defined]
 
 
 # --- clocks, and threads that stumble

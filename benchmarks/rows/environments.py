@@ -1,0 +1,115 @@
+"""The environments of a host: how many SSH channels, and how long against one `ssh host sh -s`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+
+from benchmarks.figures import Bar, Row, column, interleave, timed
+from benchmarks.stage import ROUND_TRIP_MS, TIMEOUT, Api, Stage, connection_id, credentials, poll_until
+from runicorn_remote import onhost
+from tests.hosts.sshd import SshServer
+from tests.onhost.homes import install_runicorn, make_conda_root
+
+OURS, SSH = "ours", "one ssh exec"
+NUMBERS = (0, 5, 20, 50)
+# As sshd's debug log says it for each exec, SFTP or settling session.
+_SESSION = "server_input_channel_open: ctype session"
+
+
+def measure(stage: Stage) -> list[Row]:
+    host = stage.host()
+    talkative = stage.host(LogLevel="DEBUG1")
+    return [*_channels(stage, talkative), *_seconds(stage, host)]
+
+
+def _channels(stage: Stage, host: SshServer) -> list[Row]:
+    api = stage.our_server((host, host.port))
+    api.post("connect", **credentials(host))
+    which = {"connection_id": connection_id(host)}
+    settled = _SESSION + " rchan"
+    poll_until(lambda: settled in host.log(), 5, "the settling session")
+
+    def count(ask: Callable[[], object]) -> float:
+        before = host.log().count(_SESSION)
+        ask()
+        # An extra channel could still be on its way into the log: a known one after it flushes it.
+        api.get("fs/exists", **which, path="~")
+        poll_until(lambda: host.log().count(_SESSION) > before, 5, "sshd's log")
+        return float(host.log().count(_SESSION) - before - 1)
+
+    rows = []
+    for number in NUMBERS:
+        _make_environments(host, number)
+        values = {OURS: [count(lambda: api.get("conda-envs", **which))]}
+        name = f"SSH channels of /conda-envs, {number} environments"
+        rows.append(Row(name, "", values, OURS, bar=Bar(1, absolute=True)))
+    after = {
+        "/env-configs": lambda: api.get("env-configs", **which),
+        "/config": lambda: api.get("config", **which, conda_env="system"),
+    }
+    for route, ask in after.items():
+        rows.append(
+            Row(
+                f"SSH channels of {route} after it", "", {OURS: [count(ask)]}, OURS, bar=Bar(0, absolute=True)
+            )
+        )
+    for route, ask in after.items():
+        # A new connection knows nothing yet.
+        account = credentials(host)
+        api.post("disconnect", **{key: account[key] for key in ("host", "port", "username")})
+        before = host.log().count(_SESSION)
+        api.post("connect", **account)
+        poll_until(lambda before=before: host.log().count(_SESSION) > before, 5, "the settling session")
+        rows.append(
+            Row(f"SSH channels of {route} alone", "", {OURS: [count(ask)]}, OURS, bar=Bar(1, absolute=True))
+        )
+    return rows
+
+
+def _seconds(stage: Stage, host: SshServer) -> list[Row]:
+    rows = []
+    near = _Asked(stage, host, host.port)
+    for number in NUMBERS:
+        _make_environments(host, number)
+        rows.append(near.row(f"/conda-envs, {number} environments", stage.rounds(9, 4), Bar(1.3)))
+    _make_environments(host, 20)
+    far = _Asked(stage, host, stage.long_wire(host))
+    name = f"/conda-envs, 20 environments, RTT {ROUND_TRIP_MS} ms"
+    rows.append(far.row(name, stage.rounds(5, 2), Bar(1.2), "through the relay"))
+    return rows
+
+
+class _Asked:
+    """A host that is connected, by us and by a warm `ssh`."""
+
+    def __init__(self, stage: Stage, host: SshServer, port: int) -> None:
+        self._api: Api = stage.our_server((host, port))
+        self._which = {"connection_id": connection_id(host, port)}
+        self._api.post("connect", **credentials(host, port))
+        self._command = [*stage.master(host, port=port), "host", "sh -s"]
+        self._script = onhost.build("survey", {"remote_root": None, "environment": None}).script.encode()
+
+    def row(self, name: str, rounds: int, bar: Bar, note: str = "") -> Row:
+        def ours() -> dict[str, float]:
+            return dict(timed(lambda: self._api.get("conda-envs", **self._which)))
+
+        def ssh() -> dict[str, float]:
+            return dict(timed(self._run))
+
+        table = interleave({OURS: ours, SSH: ssh}, rounds)
+        return Row(name, "s", column(table, "seconds"), OURS, SSH, bar, note)
+
+    def _run(self) -> None:
+        subprocess.run(self._command, input=self._script, capture_output=True, timeout=TIMEOUT, check=True)
+
+
+def _make_environments(host: SshServer, number: int) -> None:
+    root = host.home / "miniconda3"
+    shutil.rmtree(root, ignore_errors=True)
+    if number:
+        names = [f"env{place:02}" for place in range(number - 1)]  # and `base`
+        make_conda_root(root, *names)
+        for name in names[::2]:
+            install_runicorn(root / "envs" / name, "0.7.2")
