@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import (
@@ -18,8 +19,8 @@ bp = Blueprint("connections", __name__, url_prefix="/api/remote", description="S
 
 
 @bp.post("/connect")
-@bp.arguments(CredentialsSchema)
-@bp.response(200, ConnectedSchema)
+@bp.arguments(CredentialsSchema, example=examples.CONNECT)
+@bp.response(200, ConnectedSchema, example=examples.CONNECTED)
 @slow
 def connect(body: dict[str, Any]) -> dict[str, Any]:
     """Log in, or reuse the live connection of the same identity."""
@@ -42,7 +43,7 @@ def sessions() -> dict[str, Any]:
 
 
 @bp.post("/disconnect")
-@bp.arguments(DisconnectSchema)
+@bp.arguments(DisconnectSchema, example=examples.DISCONNECT)
 @bp.response(200, OkSchema)
 def disconnect(body: dict[str, Any]) -> dict[str, Any]:
     """End the user's hold on a connection. Viewers over the same host go on, unless told otherwise."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.environments import (
@@ -22,7 +23,7 @@ bp = Blueprint("environments", __name__, url_prefix="/api/remote", description="
 
 @bp.get("/conda-envs")
 @bp.arguments(ConnectionQuerySchema, location="query")
-@bp.response(200, EnvironmentsSchema)
+@bp.response(200, EnvironmentsSchema, example=examples.ENVIRONMENTS)
 @slow
 def list_environments(query: dict[str, Any]) -> dict[str, Any]:
     """All Python environments of the account, not only conda's; the default first. Always asks the host."""

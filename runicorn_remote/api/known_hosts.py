@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.schemas.known_hosts import (
     AcceptedSchema,
@@ -19,7 +20,7 @@ bp = Blueprint(
 
 
 @bp.post("/accept")
-@bp.arguments(AcceptSchema)
+@bp.arguments(AcceptSchema, example=examples.ACCEPT)
 @bp.response(200, AcceptedSchema)
 def accept(body: dict[str, Any]) -> dict[str, Any]:
     """Trust a key that a 409 showed, in place of the host's other keys of its type."""
@@ -37,7 +38,7 @@ def list_entries() -> dict[str, Any]:
 
 
 @bp.post("/remove")
-@bp.arguments(RemoveSchema)
+@bp.arguments(RemoveSchema, example=examples.REMOVE)
 @bp.response(200, RemovedSchema)
 def remove(body: dict[str, Any]) -> dict[str, Any]:
     """Forget a host's keys of one type."""

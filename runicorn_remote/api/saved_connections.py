@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.schemas.saved_connections import (
     SavedConnectionsSchema,
@@ -24,7 +25,7 @@ def get_saved_connections() -> dict[str, Any]:
 
 
 @bp.post("/connections/saved")
-@bp.arguments(SavedEntrySchema(many=True))
+@bp.arguments(SavedEntrySchema(many=True), example=examples.SAVED)
 @bp.response(200, SavedSchema)
 def save_connections(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Replace the whole list. A secret that is absent from a known entry is kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import OkSchema
@@ -19,8 +20,8 @@ bp = Blueprint("viewers", __name__, url_prefix="/api/remote/viewer", description
 
 
 @bp.post("/start")
-@bp.arguments(StartSchema)
-@bp.response(200, StartedSchema)
+@bp.arguments(StartSchema, example=examples.START)
+@bp.response(200, StartedSchema, example=examples.STARTED)
 @slow
 def start(body: dict[str, Any]) -> dict[str, Any]:
     """Start a viewer and open a local port to it. Answers when it has answered through the tunnel."""
@@ -35,7 +36,7 @@ def start(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @bp.post("/stop")
-@bp.arguments(StopSchema)
+@bp.arguments(StopSchema, example=examples.STOP)
 @bp.response(200, OkSchema)
 def stop(body: dict[str, Any]) -> dict[str, Any]:
     """End a viewer, its tunnel and its hold on the connection; cancel one that is still starting."""
@@ -44,14 +45,14 @@ def stop(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @bp.get("/sessions")
-@bp.response(200, SessionsSchema)
+@bp.response(200, SessionsSchema, example=examples.SESSIONS)
 def sessions() -> dict[str, Any]:
     """All viewers, starting ones included."""
     return {"sessions": services().viewers.snapshots()}
 
 
 @bp.get("/status/<session_id>")
-@bp.response(200, SessionSchema)
+@bp.response(200, SessionSchema, example=examples.SESSION)
 def status(session_id: str) -> dict[str, Any]:
     """One viewer."""
     return services().viewers.snapshot(session_id)

@@ -6,6 +6,7 @@ import tempfile
 from typing import Any
 
 import hypothesis
+import pytest
 import schemathesis
 from flask import Flask
 from flask.testing import FlaskClient
@@ -46,6 +47,15 @@ def test_every_operation_says_what_it_is_for_and_how_it_fails(client: FlaskClien
                 assert {"409", "413", "415"} <= set(operation["responses"]), path
             if path.startswith("/api/remote"):
                 assert operation.get("summary"), f"{method} {path} has no docstring"
+
+
+@pytest.mark.parametrize("path", ["connect", "known-hosts/accept", "viewer/start", "connections/saved"])
+def test_the_examples_are_ones(app: Flask, client: FlaskClient, path: str) -> None:
+    operation = client.get("/openapi.json").json["paths"][f"/api/remote/{path}"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    answer = client.post(f"/api/remote/{path}", json=example)
+    # The key file of the example is not on this machine; nothing else may be wrong with it.
+    assert answer.status_code == 200 or answer.json["code"] == "KEY_UNUSABLE", answer.json
 
 
 def test_the_browsable_page_needs_no_other_server(client: FlaskClient) -> None:
