@@ -18,7 +18,8 @@ from runicorn_remote.demo.server_process import Api, ServerProcess
 from runicorn_remote.demo.ssh_host import EmbeddedHost
 
 # SIGHUP: the terminal was closed.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
