@@ -15,8 +15,10 @@ import threading
 BLOCK = memoryview(bytes(1 << 20))
 BODY = b'{"status": "ok", "version": "0.7.2", "padding": "' + b"x" * 973 + b'"}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(BODY)
-KEPT = HEAD + b"\r\n" + BODY
-LAST = HEAD + b"Connection: close\r\n\r\n" + BODY
+# Head and body are two writes, as most servers send them: where somebody on the way waits to fill a
+# packet, it shows.
+KEPT = (HEAD + b"\r\n", BODY)
+LAST = (HEAD + b"Connection: close\r\n\r\n", BODY)
 
 
 def send_bulk(sock, count):
@@ -29,6 +31,11 @@ def send_bulk(sock, count):
         pass
     finally:
         sock.close()
+
+
+def answer(sock, parts):
+    for part in parts:
+        sock.sendall(part)
 
 
 def main(port):
@@ -62,11 +69,11 @@ def main(port):
                     forget(number)
                     threading.Thread(target=send_bulk, args=(sock, count), daemon=True).start()
                 elif request.startswith(b"GET /once"):
-                    sock.sendall(LAST)
+                    answer(sock, LAST)
                     forget(number).close()
                 elif request:
                     close = b"onnection: close" in request
-                    sock.sendall(LAST if close else KEPT * request.count(b"\r\n\r\n"))
+                    answer(sock, LAST if close else KEPT)
                     if close:
                         forget(number).close()
                 else:

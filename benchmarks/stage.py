@@ -1,4 +1,4 @@
-"""What the rows need, started once: hosts, our server, `ssh` with its connections, a way to ask for things."""
+"""What the rows need, started once: hosts, our server, `ssh` and its connections, a way to ask for things."""
 
 from __future__ import annotations
 
@@ -85,10 +85,11 @@ class Stage:
 
     # --- servers
 
-    def our_server(self, *hosts: tuple[SshServer, int], flags: Sequence[str] = ()) -> Api:
+    def our_server(self, *hosts: tuple[SshServer, int], **settings: str) -> Api:
         """A server that knows the keys of `hosts` at these ports."""
         directory = self._fresh("server")
-        server = ServerProcess(directory, flags=flags, environment=self._home(directory))
+        changed = {f"RUNICORN_REMOTE_{name.upper()}": value for name, value in settings.items()}
+        server = ServerProcess(directory, environment={**self._home(directory), **changed})
         server.state_dir.mkdir(mode=0o700)
         lines = [f"[{host.host}]:{port} {key}\n" for host, port in hosts for key in host.host_keys.values()]
         (server.state_dir / "known_hosts").write_text("".join(lines))
@@ -169,6 +170,7 @@ class Stage:
             [*command, "-M", "host", f"echo {_READY}; exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         assert process.stdout is not None
         process.stdout.readline()
@@ -239,11 +241,11 @@ class Api:
         finally:
             connection.close()
 
-    def get(self, path: str, **query: Any) -> Any:
-        return self._done("GET", f"/api/remote/{path}" + (f"?{urlencode(query)}" if query else ""))
+    def get(self, route: str, **query: Any) -> Any:
+        return self._done("GET", f"/api/remote/{route}" + (f"?{urlencode(query)}" if query else ""))
 
-    def post(self, path: str, **body: Any) -> Any:
-        return self._done("POST", f"/api/remote/{path}", body)
+    def post(self, route: str, **body: Any) -> Any:
+        return self._done("POST", f"/api/remote/{route}", body)
 
     def start_viewer(self, credentials: Mapping[str, Any], environment: str = STAND_IN) -> dict[str, Any]:
         session: dict[str, Any] = self.post(

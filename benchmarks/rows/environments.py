@@ -25,7 +25,8 @@ def measure(stage: Stage) -> list[Row]:
 
 
 def _channels(stage: Stage, host: SshServer) -> list[Row]:
-    api = stage.our_server((host, host.port))
+    # The heartbeat's probes are sessions too.
+    api = stage.our_server((host, host.port), heartbeat_interval="3600")
     api.post("connect", **credentials(host))
     which = {"connection_id": connection_id(host)}
     settled = _SESSION + " rchan"

@@ -17,6 +17,7 @@ from benchmarks.stage import (
     TIMEOUT,
     Api,
     Stage,
+    accepts,
     answers,
     credentials,
     free_port,
@@ -70,6 +71,7 @@ def _row(stage: Stage, host: SshServer, port: int, name: str, rounds: int, bar: 
             poll_until(lambda: answers(local), TIMEOUT, "the viewer by hand")
             seconds = time.perf_counter() - began
         subprocess.run([*warm, "-O", "cancel", "-L", lead, "host"], check=True, timeout=TIMEOUT)
+        poll_until(lambda: not accepts(remote), TIMEOUT, "the end of the viewer by hand")
         return {"seconds": seconds}
 
     table = interleave({OURS: ours, BY_HAND: by_hand}, rounds)

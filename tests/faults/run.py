@@ -117,9 +117,10 @@ def describe_machine() -> str:
     return f"{day}, {system}, Python {platform.python_version()}, {sshd}"
 
 
-def describe_run(times: Times, minutes: float) -> str:
+def describe_run(times: Times, minutes: float, jobs: int) -> str:
+    at_a_time = "one fault" if jobs == 1 else f"{jobs} faults"
     return (
-        f"{describe_machine()}; {minutes:.0f} minutes. "
+        f"{describe_machine()}; {minutes:.0f} minutes, {at_a_time} at a time, each on a host of its own. "
         f"sshd frozen for {times.freeze:g} s, the network silent for {times.cut:g} s, "
         f"sshd away for {times.restart:g} s."
     )
@@ -163,7 +164,7 @@ def main() -> int:
         ThreadPoolExecutor(given.jobs, thread_name_prefix="fault") as executor,
     ):
         results = list(executor.map(work, chosen))
-    text = f"{describe_run(times, (time.monotonic() - began) / 60)}\n\n{table(results)}"
+    text = f"{describe_run(times, (time.monotonic() - began) / 60, given.jobs)}\n\n{table(results)}"
     print(text)
     for result in results:
         for problem in (*result.failures, *result.left, *result.late):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from tests.hosts.faulty_sshd import FaultySshServer
 from tests.hosts.server import ServerProcess
 from tests.hosts.waiting import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.sshd]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.sshd,
+    pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc"),
+]
 
 CONNECTIONS = 1100
 _NEEDED = 4096

@@ -5,6 +5,7 @@ The long version is `make faults`; what it measured stands in docs/reliability.m
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,12 @@ from tests.faults.faults import (
 )
 from tests.faults.stage import Setting, Stage, own_home
 
-pytestmark = [pytest.mark.e2e, pytest.mark.sshd, pytest.mark.viewer]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.sshd,
+    pytest.mark.viewer,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the environment of processes"),
+]
 
 VIEWERS = 2
 _IMPATIENT = {"HEARTBEAT_INTERVAL": "1", "HEALTH_TIMEOUT": "1", "PROBE_TIMEOUT": "1", "BANNER_TIMEOUT": "3"}

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,11 @@ from tests.hosts.faulty_sshd import FaultySshServer
 from tests.hosts.stand_in import SERVES, make_stand_in
 from tests.hosts.waiting import until
 
-pytestmark = [pytest.mark.sshd, pytest.mark.viewer]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.viewer,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the environment of processes"),
+]
 
 SOON = 30.0
 # What a test wants of the next start stands in a file in HOME.
