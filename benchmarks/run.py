@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,8 @@ def main() -> int:
     if sys.platform != "linux":
         print("these measurements read /proc, so they need Linux", file=sys.stderr)
         return 2
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     about = {**report.machine(), "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]])}
     began = time.monotonic()
     rows = [
