@@ -44,6 +44,9 @@ faults: $(VENV)/test.stamp ## break everything, FAULT_TRIES times with FAULT_VIE
 soak: $(VENV)/test.stamp ## traffic and faults for SOAK_MINUTES: memory, threads, descriptors stay flat
 	$(VENV)/bin/python -m tests.faults.soak --minutes $(SOAK_MINUTES) --markdown docs/reliability.md $(ARGS)
 
+bench: $(VENV)/test.stamp $(CACHE)/runicorn-0.7.2/stamp ## the measurements, in ten minutes; ARGS=--quick in two
+	$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
 lint: $(VENV)/lint.stamp ## style, types, layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -51,7 +54,7 @@ lint: $(VENV)/lint.stamp ## style, types, layers
 	$(VENV)/bin/lint-imports
 
 clean: ## remove everything made here
-	rm -rf $(VENV) $(CACHE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CACHE) benchmarks/results build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: each stamp is as new as the setup.cfg that was installed

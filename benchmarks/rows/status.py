@@ -83,10 +83,12 @@ def _sessions(stage: Stage) -> list[Row]:
         try:
             peer.post("connect", **account)
             few = stage.rounds(6, 2)
+            began = time.perf_counter()
             _start(peer, account, few, "system")
+            each = (time.perf_counter() - began) / few
             contestants[RUNICORN] = peer
             numbers[RUNICORN] = few
-            missing = f"; Runicorn with {few} viewers only, as it starts them one by one, 7 s each"
+            missing = f"; Runicorn with {few} viewers only: it starts one at a time, {each:.1f} s each"
         except (Failed, OSError) as error:
             missing = f"; Runicorn 0.7.2 did not start them: {str(error)[:200]}"
     seconds = stage.rounds(4, 2)
