@@ -47,15 +47,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     about = {**report.machine(), "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]])}
     began = time.monotonic()
-    rows = [
-        row
-        for name, measure in SUBJECTS.items()
-        if not arguments.only or name in arguments.only
-        for row in _measured(name, measure, quick=arguments.quick)
-    ]
-    about |= {"seconds": time.monotonic() - began, "load_after": os.getloadavg()[0]}
+    rows: list[Row] = []
+    for name, measure in SUBJECTS.items():
+        if not arguments.only or name in arguments.only:
+            rows += _measured(name, measure, quick=arguments.quick)
+            about |= {"seconds": time.monotonic() - began, "load_after": os.getloadavg()[0]}
+            written = report.write(rows, about)
     print(report.markdown(rows, about))
-    print(f"written to {report.write(rows, about)}")
+    print(f"written to {written}")
     return 1 if any(row.skipped.startswith("failed") for row in rows) else 0
 
 

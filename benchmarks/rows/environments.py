@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 
 from benchmarks.figures import Bar, Row, column, interleave, timed
@@ -14,6 +15,7 @@ from tests.onhost.homes import install_runicorn, make_conda_root
 
 OURS, SSH = "ours", "one ssh exec"
 NUMBERS = (0, 5, 20, 50)
+_QUIET = 0.7  # seconds
 # As sshd's debug log says it for each exec, SFTP or settling session.
 _SESSION = "server_input_channel_open: ctype session"
 
@@ -29,8 +31,6 @@ def _channels(stage: Stage, host: SshServer) -> list[Row]:
     api = stage.our_server((host, host.port), heartbeat_interval="3600")
     api.post("connect", **credentials(host))
     which = {"connection_id": connection_id(host)}
-    settled = _SESSION + " rchan"
-    poll_until(lambda: settled in host.log(), 5, "the settling session")
 
     def count(ask: Callable[[], object]) -> float:
         before = host.log().count(_SESSION)
@@ -40,9 +40,7 @@ def _channels(stage: Stage, host: SshServer) -> list[Row]:
         poll_until(lambda: host.log().count(_SESSION) > before, 5, "sshd's log")
         return float(host.log().count(_SESSION) - before - 1)
 
-    # The first connect to a host is followed by one more question, in the background: for viewers of ours that
-    # an earlier run of the server left there.
-    count(lambda: api.get("conda-envs", **which))
+    _wait_until_quiet(host)
     rows = []
     for number in NUMBERS:
         _make_environments(host, number)
@@ -63,13 +61,27 @@ def _channels(stage: Stage, host: SshServer) -> list[Row]:
         # A new connection knows nothing yet.
         account = credentials(host)
         api.post("disconnect", **{key: account[key] for key in ("host", "port", "username")})
-        before = host.log().count(_SESSION)
         api.post("connect", **account)
-        poll_until(lambda before=before: host.log().count(_SESSION) > before, 5, "the settling session")
+        _wait_until_quiet(host)
         rows.append(
             Row(f"SSH channels of {route} alone", "", {OURS: [count(ask)]}, OURS, bar=Bar(1, absolute=True))
         )
     return rows
+
+
+def _wait_until_quiet(host: SshServer) -> None:
+    """A connect is followed by sessions of its own, in the background: a command that settles the connection,
+    and a question for viewers that an earlier run of the server left there.
+    """
+    seen, since = -1, 0.0
+
+    def is_quiet() -> bool:
+        nonlocal seen, since
+        if (now := host.log().count(_SESSION)) != seen:
+            seen, since = now, time.monotonic()
+        return seen > 0 and time.monotonic() - since > _QUIET
+
+    poll_until(is_quiet, 20, "an end of what follows a connect", every=0.05)
 
 
 def _seconds(stage: Stage, host: SshServer) -> list[Row]:

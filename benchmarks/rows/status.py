@@ -32,7 +32,7 @@ def measure(stage: Stage) -> list[Row]:
 def _hanging(stage: Stage) -> list[Row]:
     api = stage.our_server()
     rows = []
-    count = stage.rounds(300, 150)
+    count = stage.rounds(200, 100)
     for number in (1, 4, 8):
 
         def idle() -> dict[str, float]:
@@ -50,7 +50,7 @@ def _hanging(stage: Stage) -> list[Row]:
             return measured
 
         hanging = f"beside {number} hanging"
-        table = interleave({hanging: beside, "idle": idle}, stage.rounds(5, 2))
+        table = interleave({hanging: beside, "idle": idle}, stage.rounds(3, 2), warm_up=False)
         rows.append(
             Row(
                 f"/api/health and /status, p99, {number} connects hang",
@@ -82,7 +82,7 @@ def _sessions(stage: Stage) -> list[Row]:
     if peer is not None:
         try:
             peer.post("connect", **account)
-            few = stage.rounds(6, 2)
+            few = stage.rounds(4, 2)
             began = time.perf_counter()
             _start(peer, account, few, "system")
             each = (time.perf_counter() - began) / few

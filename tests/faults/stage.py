@@ -126,6 +126,10 @@ class Stage:
     def stop_viewer(self, session: Session) -> None:
         self.user.stop_viewer(session)
         del self.before[session["sessionId"]]
+        if not is_refused(session["localPort"]):
+            raise NotRecovered(f"port {session['localPort']} is still open after the stop")
+        # From now on it may be anybody's.
+        self._ports.discard(session["localPort"])
 
     def viewer(self, number: int) -> Session:
         """One of them; they take turns."""
