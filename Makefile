@@ -44,7 +44,7 @@ faults: $(VENV)/test.stamp ## break everything, FAULT_TRIES times with FAULT_VIE
 soak: $(VENV)/test.stamp ## traffic and faults for SOAK_MINUTES: memory, threads, descriptors stay flat
 	$(VENV)/bin/python -m tests.faults.soak --minutes $(SOAK_MINUTES) --markdown docs/reliability.md $(ARGS)
 
-bench: $(VENV)/test.stamp $(CACHE)/runicorn-0.7.2/stamp ## the measurements, in ten minutes; ARGS=--quick in two
+bench: $(VENV)/test.stamp $(CACHE)/runicorn-0.7.2/stamp ## the measurements, in ten minutes; ARGS=--quick in three
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
 
 lint: $(VENV)/lint.stamp ## style, types, layers

@@ -1,6 +1,6 @@
 """`python -m benchmarks.run [--quick] [--only NAME]`: measure, print the table, write `benchmarks/results/`.
 
-In ten minutes, `--quick` in two. Needs Linux, `ssh`, `sshd` and, for some rows, Runicorn 0.7.2 in
+In ten minutes, `--quick` in three. Needs Linux, `ssh`, `sshd` and, for some rows, Runicorn 0.7.2 in
 `.cache/runicorn-0.7.2`; `make bench` makes that first.
 """
 
@@ -37,7 +37,7 @@ SUBJECTS: dict[str, Callable[[Stage], list[Row]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about three minutes")
     parser.add_argument("--only", action="append", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
     arguments = parser.parse_args()
     if sys.platform != "linux":

@@ -292,6 +292,12 @@ def thread_count(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def closed_connections() -> int:
+    """How many the kernel still keeps, in TIME_WAIT."""
+    words = Path("/proc/net/sockstat").read_text().split()
+    return int(words[words.index("tw") + 1])
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
