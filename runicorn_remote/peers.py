@@ -1,9 +1,10 @@
 """Who is at the other end of a loopback connection: the user who owns its socket, as the kernel says.
 
 On a shared machine everybody can connect to 127.0.0.1; only its owner may use this server and its
-tunnels. Linux lists every TCP socket with the user id of its owner in /proc/net/tcp and tcp6
-(proc_net_tcp in the kernel's documentation): addresses in hexadecimal, host byte order a word.
-Where there is no such list (macOS, some containers) nobody can be told apart; that is said once.
+tunnels. Linux tells the user id behind a socket when it is asked for that one (`socket_diag`), and
+lists all of them in /proc/net/tcp and tcp6 (proc_net_tcp in the kernel's documentation): addresses in
+hexadecimal, host byte order a word. The list is slow where there are many sockets, and always there.
+Where it is not (macOS, some containers) nobody can be told apart; that is said once.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from runicorn_remote.socket_diag import Address, Unavailable, owner_of_socket
+
 logger = logging.getLogger(__name__)
 
 _TABLES = {socket.AF_INET: "/proc/net/tcp", socket.AF_INET6: "/proc/net/tcp6"}
-# What is left of a closed connection belongs to nobody: its row says 0, which is root's number.
-_TIME_WAIT = "06"
+# What is left of a connection after its process closed it: the row's user is 0 then, which is root's number.
+_NO_INODE = "0"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The two ends of a TCP connection to us: (address, port)."""
+    """The two ends of a TCP connection to us: (address, port), and our own port and address, if known."""
 
     remote: tuple[str, int]
     local_port: int
+    local_address: str | None = None
 
 
 class PeerCheck:
@@ -64,7 +68,7 @@ class PeerCheck:
             remote, local = sock.getpeername(), sock.getsockname()
         except OSError:
             return False
-        return self.allows(Peer((remote[0], remote[1]), local[1]))
+        return self.allows(Peer((remote[0], remote[1]), local[1], local[0]))
 
     def _warn_once(self) -> None:
         if not self._warned.is_set():
@@ -77,36 +81,57 @@ class PeerCheck:
 
 
 def owner_of(peer: Peer) -> int | None:
-    """The user id behind the other end of a connection, or None if it is gone."""
-    address = ipaddress.ip_address(peer.remote[0].partition("%")[0])
-    families = [(socket.AF_INET, address)]
-    if isinstance(address, ipaddress.IPv6Address):
-        families = [(socket.AF_INET6, address)]
-    else:
-        # A client may have used an IPv6 socket for an IPv4 address.
-        families.append((socket.AF_INET6, ipaddress.ip_address(f"::ffff:{address}")))
-    for family, mine in families:
-        owner = _look_up(_TABLES[family], f"{_hex(mine)}:{peer.remote[1]:04X}", f":{peer.local_port:04X}")
+    """The user id behind the other end of a connection, or None if it is gone. From any thread."""
+    remote = _parse(peer.remote[0])
+    local = None if peer.local_address is None else _parse(peer.local_address)
+    if local is not None:
+        try:
+            owner = owner_of_socket((remote, peer.remote[1]), (local, peer.local_port))
+        except Unavailable:
+            owner = None
         if owner is not None:
             return owner
-    return None
+    return _listed_owner((remote, peer.remote[1]), (local, peer.local_port))
 
 
-def _look_up(table: str, local: str, remote_port: str) -> int | None:
-    """The owner of the socket whose local end is `local` and whose remote end is our port."""
+def _listed_owner(theirs: tuple[Address, int], ours: tuple[Address | None, int]) -> int | None:
+    """The same from the kernel's lists. None as well where several could be meant."""
+    owners = _look_up(theirs, ours)
+    if theirs[0].version == 4:
+        # A client may have used an IPv6 socket for an IPv4 address.
+        owners |= _look_up((_mapped(theirs[0]), theirs[1]), (ours[0] and _mapped(ours[0]), ours[1]))
+    return owners.pop() if len(owners) == 1 else None
+
+
+def _look_up(theirs: tuple[Address, int], ours: tuple[Address | None, int]) -> set[int]:
+    """The owners of the sockets whose local end is theirs and whose remote end is ours."""
+    family = socket.AF_INET if theirs[0].version == 4 else socket.AF_INET6
+    local = f"{_hex(theirs[0])}:{theirs[1]:04X}"
+    remote = f"{_hex(ours[0]) if ours[0] else ''}:{ours[1]:04X}"
+    owners = set()
     try:
-        with open(table, encoding="ascii") as stream:
+        with open(_TABLES[family], encoding="ascii") as stream:
             next(stream, None)
             for line in stream:
-                fields = line.split(None, 8)
-                if fields[1] == local and fields[2].endswith(remote_port) and fields[3] != _TIME_WAIT:
-                    return int(fields[7])
+                fields = line.split(None, 10)
+                if fields[1] == local and fields[2].endswith(remote) and fields[9] != _NO_INODE:
+                    owners.add(int(fields[7]))
     except (OSError, ValueError, IndexError):
-        return None
-    return None
+        return set()
+    return owners
 
 
-def _hex(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def _mapped(address: Address) -> Address:
+    return ipaddress.ip_address(f"::ffff:{address}")
+
+
+def _parse(address: str) -> Address:
+    """An address without its zone; an IPv4 one in IPv6's clothes as what it is."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def _hex(address: Address) -> str:
     """An address as the kernel prints it: 32-bit words in the byte order of the machine."""
     packed = address.packed
     words = struct.unpack(f"={len(packed) // 4}I", packed)
@@ -115,11 +140,9 @@ def _hex(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 def _is_loopback(address: str) -> bool:
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        return bool(_parse(address).is_loopback)
     except ValueError:
         return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return bool((mapped or parsed).is_loopback)
 
 
 def _user_id(user: str) -> int:

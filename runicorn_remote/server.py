@@ -18,12 +18,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flask import Flask
-from waitress.server import create_server
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer, create_server
+from waitress.task import WSGITask
 
 from runicorn_remote._version import __version__
+from runicorn_remote.api.guards import LOCAL_ADDRESS
 from runicorn_remote.app import create_app
 from runicorn_remote.errors import StateError
 from runicorn_remote.redaction import RedactingFormatter, redactor
@@ -36,6 +39,22 @@ logger = logging.getLogger(__name__)
 
 _OPEN_MAX = 10240
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class Task(WSGITask):
+    """A request that knows which of the server's addresses it came to: WSGI has no variable for it."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        with contextlib.suppress(OSError):  # the client is gone
+            name = self.channel.socket.getsockname()
+            if isinstance(name, tuple):  # of a unix socket it is a path
+                environ.setdefault(LOCAL_ADDRESS, name[0])
+        return environ
+
+
+class Channel(HTTPChannel):
+    task_class = Task
 
 
 def configure_logging(level: str) -> None:
@@ -85,8 +104,10 @@ def serve(settings: Settings) -> int:
     try:
         if settings.unix_socket:
             make_room_for_socket(Path(settings.unix_socket))
+        dispatchers: dict[int, Any] = {}
         server = create_server(
             app,
+            map=dispatchers,
             **where,
             threads=settings.threads,
             ident=None,
@@ -101,6 +122,9 @@ def serve(settings: Settings) -> int:
     except StateError as error:
         logger.error("Cannot listen on %s: %s", _shown(settings), error)
         return 1
+    for dispatcher in dispatchers.values():  # a name like localhost has several addresses
+        if isinstance(dispatcher, BaseWSGIServer):
+            dispatcher.channel_class = Channel
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _on_signal(services))
     services.start()

@@ -25,6 +25,9 @@ from runicorn_remote.api.base import services
 from runicorn_remote.errors import AccessDenied, TokenRequired
 from runicorn_remote.peers import Peer
 
+# In the WSGI environment, where our own server says which of its addresses a connection came to.
+LOCAL_ADDRESS = "runicorn_remote.local_address"
+
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -77,7 +80,11 @@ def check_user() -> None:
     port = str(environ.get("REMOTE_PORT") or "")
     if not port.isdigit():
         return  # a unix socket, which has its directory's mode; or a test client
-    peer = Peer((environ.get("REMOTE_ADDR", ""), int(port)), int(environ.get("SERVER_PORT", 0)))
+    peer = Peer(
+        (environ.get("REMOTE_ADDR", ""), int(port)),
+        int(environ.get("SERVER_PORT", 0)),
+        environ.get(LOCAL_ADDRESS),
+    )
     if not services().peers.allows(peer):
         raise AccessDenied(
             "This server belongs to another user of this machine",
