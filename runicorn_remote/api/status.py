@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
 
-from runicorn_remote.api.base import Blueprint, services
+from flask import Response
+
+from runicorn_remote.api.base import Blueprint, json_text, services
 from runicorn_remote.api.schemas.status import StatusSchema
 
 bp = Blueprint(
@@ -14,13 +16,11 @@ bp = Blueprint(
 
 @bp.get("/status")
 @bp.response(200, StatusSchema)
-def status() -> dict[str, Any]:
+def status() -> Response:
     """All connections and all viewers."""
     connections = services().connections.list()
-    viewer_sessions = services().viewers.snapshots()
-    return {
-        "connections": connections,
-        "viewer_sessions": viewer_sessions,
-        "connection_count": len(connections),
-        "viewer_session_count": len(viewer_sessions),
-    }
+    viewers = services().viewers.snapshots_json()
+    return json_text(
+        f'{{"connections": {json.dumps(connections)}, "viewer_sessions": [{",".join(viewers)}], '
+        f'"connection_count": {len(connections)}, "viewer_session_count": {len(viewers)}}}'
+    )

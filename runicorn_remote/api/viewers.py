@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import Response
+
 from runicorn_remote.api import examples
-from runicorn_remote.api.base import Blueprint, services
+from runicorn_remote.api.base import Blueprint, json_text, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import OkSchema
 from runicorn_remote.api.schemas.viewers import (
@@ -46,13 +48,13 @@ def stop(body: dict[str, Any]) -> dict[str, Any]:
 
 @bp.get("/sessions")
 @bp.response(200, SessionsSchema, example=examples.SESSIONS)
-def sessions() -> dict[str, Any]:
+def sessions() -> Response:
     """All viewers, starting ones included."""
-    return {"sessions": services().viewers.snapshots()}
+    return json_text(f'{{"sessions": [{",".join(services().viewers.snapshots_json())}]}}')
 
 
 @bp.get("/status/<session_id>")
 @bp.response(200, SessionSchema, example=examples.SESSION)
-def status(session_id: str) -> dict[str, Any]:
+def status(session_id: str) -> Response:
     """One viewer."""
-    return services().viewers.snapshot(session_id)
+    return json_text(services().viewers.get(session_id).snapshot_json())

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.services.session_json import SessionJson
 from runicorn_remote.services.session_store import SessionRecord
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.target import Credentials, Target
-from runicorn_remote.ssh.tunnel import Tunnel
+from runicorn_remote.ssh.tunnel import Tunnel, TunnelCounters
 
 CONNECTING = "connecting"
 RUNNING = "running"
@@ -40,6 +41,8 @@ WATCHED = (RUNNING, DEGRADED)
 ENDED = (STOPPED, ERROR)
 # What is worth finding again after a restart of this server.
 REMEMBERED = (RUNNING, DEGRADED, RECONNECTING, DISCONNECTED)
+
+_NO_TRAFFIC = TunnelCounters(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class ViewerSession:
         # The heartbeat's own: when it last asked for the process of a viewer that nobody uses.
         self.asked_when_idle = float("-inf")
         self._clock = clock
+        self._json = SessionJson()
         self._lock = threading.Lock()
         self._remote_root = remote_root
         self._environment = environment
@@ -340,8 +344,14 @@ class ViewerSession:
 
     def snapshot(self) -> dict[str, Any]:
         """The session as the API shows it. Touches no network and waits for nobody."""
-        tunnel = self.tunnel
-        counters = tunnel.counters() if tunnel is not None else None
+        return {**self._settled(), **self._moving()}
+
+    def snapshot_json(self) -> str:
+        """The same as JSON text, for little."""
+        return self._json.text(self._settled(), self._moving())
+
+    def _settled(self) -> dict[str, Any]:
+        """What stays as it is unless something happens to the session."""
         with self._lock:
             process = self._process
             return {
@@ -355,7 +365,6 @@ class ViewerSession:
                 "remotePid": process.pid if process else None,
                 "status": self._status,
                 "startedAt": self._started_at,
-                "uptimeSeconds": max(0.0, round((self._clock.time_ms() - self._started_at) / 1000, 3)),
                 "isActive": self._status in WATCHED,
                 "url": f"http://localhost:{self.local_port}",
                 "condaEnv": self._environment,
@@ -363,13 +372,20 @@ class ViewerSession:
                 "error": self._error,
                 "errorCode": self._error_code,
                 "phase": self._phase,
-                "tunnel": {
-                    "bytesIn": counters.bytes_in if counters else 0,
-                    "bytesOut": counters.bytes_out if counters else 0,
-                    "openConnections": counters.open_connections if counters else 0,
-                    "totalConnections": counters.total_connections if counters else 0,
-                },
                 "reconnects": self._reconnects,
                 "restarts": self._restarts,
                 "lastHealthyAt": self._last_healthy_at,
             }
+
+    def _moving(self) -> dict[str, Any]:
+        """What changes by itself."""
+        counters = self.tunnel.counters() if self.tunnel is not None else _NO_TRAFFIC
+        return {
+            "uptimeSeconds": max(0.0, round((self._clock.time_ms() - self._started_at) / 1000, 3)),
+            "tunnel": {
+                "bytesIn": counters.bytes_in,
+                "bytesOut": counters.bytes_out,
+                "openConnections": counters.open_connections,
+                "totalConnections": counters.total_connections,
+            },
+        }

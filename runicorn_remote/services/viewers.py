@@ -164,13 +164,13 @@ class Viewers:
         with self._lock:
             return list(self._sessions.values())
 
-    def snapshot(self, session_id: str) -> dict[str, Any]:
-        """One session in the API's shape. Raises `SessionNotFound`."""
-        return self.get(session_id).snapshot()
-
     def snapshots(self) -> list[dict[str, Any]]:
         """All sessions in the API's shape, starting ones included."""
         return [session.snapshot() for session in self.sessions()]
+
+    def snapshots_json(self) -> list[str]:
+        """The same, each as JSON text."""
+        return [session.snapshot_json() for session in self.sessions()]
 
     def release(self, session: ViewerSession) -> None:
         """End what a session has on its host and here. It stays listed; safe to call again."""

@@ -8,6 +8,9 @@ import threading
 import pytest
 from flask.testing import FlaskClient
 
+from runicorn_remote.api.base import Schema
+from runicorn_remote.api.schemas.status import StatusSchema
+from runicorn_remote.api.schemas.viewers import SessionSchema, SessionsSchema
 from tests.api.user import User
 from tests.ssh.tunnel_kit import TcpServer, swallow, wait_until
 
@@ -33,6 +36,25 @@ def test_a_connection_and_a_viewer(connected: User) -> None:
     assert [session["sessionId"] for session in body["viewer_sessions"]] == [session_id]
     assert set(body["viewer_sessions"][0]) == set(connected.get(f"viewer/status/{session_id}").get_json())
     assert (body["connection_count"], body["viewer_session_count"]) == (1, 1)
+
+
+@pytest.mark.sshd
+def test_the_answers_that_no_schema_wrote_are_what_their_schemas_would_have_written(connected: User) -> None:
+    session_id = connected.started(conda_env="serves")["sessionId"]
+    connected.started(conda_env="serves")
+    routes: dict[str, Schema] = {
+        "status": StatusSchema(),
+        "viewer/sessions": SessionsSchema(),
+        f"viewer/status/{session_id}": SessionSchema(),
+    }
+    for route, schema in routes.items():
+        answer = connected.get(route)
+        assert answer.content_type == "application/json"
+        body = answer.get_json()
+        assert schema.dump(body) == body, "nothing that it does not describe, and of the same types"
+        assert not schema.validate(body)
+        assert set(schema.fields) == set(body)
+    assert set(SessionSchema().fields) == set(body)
 
 
 @pytest.mark.sshd

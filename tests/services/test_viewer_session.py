@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 from runicorn_remote.clock import Clock
 from runicorn_remote.services.viewer_session import ERROR, STOPPED, RemoteProcess, ViewerSession
 from runicorn_remote.ssh.target import Credentials, Target
+from runicorn_remote.ssh.tunnel import Tunnel
 
 LIMITS = {"limit": 2, "within": 100.0}
 
@@ -105,6 +107,7 @@ EVENTS: dict[str, tuple[Callable[[ViewerSession], object], dict[str, str]]] = {
 def test_every_event_in_every_state(session: ViewerSession, state: str, event: str) -> None:
     STATES[state](session)
     assert session.status == state
+    assert json.loads(session.snapshot_json()) == session.snapshot()
     happen, changes = EVENTS[event]
     answer = happen(session)
     assert session.status == changes.get(state, state)
@@ -112,6 +115,27 @@ def test_every_event_in_every_state(session: ViewerSession, state: str, event: s
         assert answer is (state in changes)
     assert session.snapshot()["status"] == session.status
     assert session.snapshot()["isActive"] is (session.status in ("running", "degraded"))
+    assert json.loads(session.snapshot_json()) == session.snapshot()
+
+
+def test_the_text_of_a_session_follows_what_changes_by_itself(
+    session: ViewerSession, clock: ManualClock
+) -> None:
+    run(session)
+    before = json.loads(session.snapshot_json())
+    clock.now += 1.25
+    after = json.loads(session.snapshot_json())
+    assert after == session.snapshot() == {**before, "uptimeSeconds": 1.25}
+    with Tunnel("t", local_port=None, max_connections=1, channel_timeout=1.0) as session.tunnel:
+        session.tunnel._traffic.received(5)
+        assert json.loads(session.snapshot_json()) == session.snapshot()
+        assert json.loads(session.snapshot_json())["tunnel"]["bytesIn"] == 5
+
+
+def test_the_text_of_a_session_is_json_whatever_a_host_says(clock: ManualClock) -> None:
+    session = make(clock)
+    session.prepared(remote_root='/a"b\\\ud800\n{%s}', environment="Größe", runicorn_version=None)
+    assert json.loads(session.snapshot_json()) == session.snapshot()
 
 
 def test_a_session_that_starts(session: ViewerSession, clock: ManualClock) -> None:
