@@ -221,6 +221,8 @@ class Viewers:
         """Bind the local port of a session found on disk. Raises `LocalPortInUse`."""
         if session.tunnel is None:
             session.tunnel = self._new_tunnel(session.id, session.local_port)
+            # Whoever connects is turned away after a while, rather than left without an answer.
+            session.tunnel.detach()
         if session.cancelled.is_set():  # whoever stopped it may not have seen the tunnel
             session.tunnel.stop(_TUNNEL_STOP_TIMEOUT)
 

@@ -115,7 +115,6 @@ class TunnelTransport(_Transport):
         self._poller: Any = None  # guarded by clear_to_send_lock: no two threads can use it at once
         # Open, or waiting for the peer's CLOSE; guarded by lock. paramiko's own table holds no reference.
         self._asynchronous: dict[int, ForwardChannel | SettlingChannel] = {}
-        self._released: collections.deque[int] = collections.deque()  # guarded by lock
         self._userauth_requested = False
         self._observers: set[TransportObserver] = set()
         self._observers_lock = threading.Lock()
@@ -216,10 +215,20 @@ class TunnelTransport(_Transport):
             if self._asynchronous.pop(channel.chanid, None) is None:
                 return
             self._channels.delete(channel.chanid)
-            # A message for an id that was never seen ends the connection, so remember some; not all for ever.
-            self._released.append(channel.chanid)
-            if len(self._released) > _REMEMBERED_CHANNELS:
-                self.channels_seen.pop(self._released.popleft(), None)
+
+    def _next_channel(self) -> int:
+        """The id of a new channel, of ours or of paramiko's own (commands, probes). Holding lock.
+
+        A message for an id that was never seen ends the connection, so all are remembered, but not for
+        ever: a connection that lives for weeks has had millions.
+        """
+        if len(self.channels_seen) > _REMEMBERED_CHANNELS:
+            oldest = next(iter(self.channels_seen))
+            del self.channels_seen[oldest]
+            if self._channels.get(oldest) is not None:  # still open
+                self.channels_seen[oldest] = True
+        chanid: int = super()._next_channel()
+        return chanid
 
     def add_observer(self, observer: TransportObserver) -> None:
         """Any thread. A transport that has ended already says so at once."""

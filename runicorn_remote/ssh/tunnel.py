@@ -53,7 +53,7 @@ class Tunnel:
         hold_timeout: float = HOLD_TIMEOUT,
         hold_limit: int = HOLD_LIMIT,
     ) -> None:
-        """Bind 127.0.0.1 and ::1, on one port; connections are accepted from the first `attach` on.
+        """Bind 127.0.0.1 and ::1, on one port; the first `attach` or `detach` begins to accept connections.
 
         `local_port` None: any free one. `max_connections`: more are closed at once. `channel_timeout`:
         seconds the remote host has to answer a new connection. `accept_hook`: asked about each new
@@ -92,13 +92,24 @@ class Tunnel:
             if self._stopped:
                 return
             self._forwarder.post(lambda: self._forwarder.attach(link))
-            if not self._started:
-                self._started = True
-                self._forwarder.start()
+            self._begin()
 
     def detach(self) -> None:
-        """The link is lost: reset the open connections, let new ones wait for the next `attach`."""
-        self._forwarder.post(self._forwarder.detach)
+        """The link is lost: reset the open connections, let new ones wait for the next `attach`.
+
+        Before the first `attach`: there will be a link later; accept connections, which wait for it.
+        """
+        with self._lock:
+            if self._stopped:
+                return
+            self._forwarder.post(self._forwarder.detach)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Holding the lock: the thread runs from now on."""
+        if not self._started:
+            self._started = True
+            self._forwarder.start()
 
     def stop(self, deadline: float = 5.0) -> None:
         """Free the port, reset the connections, end the thread. Waits at most `deadline` seconds for that.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -552,6 +553,10 @@ def test_secrets_that_are_not_stored_have_to_be_brought(serve: Server, host: Fau
     assert "connect" in shown["error"]
     assert host.attempts() == attempts
     assert where(shown) == before
+    with socket.create_connection(("127.0.0.1", session.local_port), timeout=SOON) as waiting:
+        waiting.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert waiting.recv(1) == b"", "it is turned away, not left without an answer"
     second.connect(by_text)
     assert where(wait_until_back(session)) == before
     second.close()

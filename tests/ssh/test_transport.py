@@ -206,7 +206,20 @@ class TestMessages:
                 wait_until(lambda channel=channel: channel.refused, "the refusal")
                 channel.cut(reset=True)
                 theirs.close()
-            assert len(transport.channels_seen) <= before + 10
+            assert len(transport.channels_seen) <= before + 11
+
+    def test_the_numbers_of_commands_are_forgotten_too(
+        self, sshd: SshServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys.modules[TunnelTransport.__module__], "_REMEMBERED_CHANNELS", 10)
+        with ssh_client(sshd) as transport:
+            lasting = transport.open_session(timeout=TIMEOUT)
+            for _ in range(50):
+                transport.open_session(timeout=TIMEOUT).close()
+            assert len(transport.channels_seen) < 40  # those whose end is still to come stay
+            assert lasting.chanid in transport.channels_seen
+            lasting.exec_command("echo still there")
+            assert lasting.makefile().read() == b"still there\n"
 
 
 def timers() -> list[threading.Thread]:
