@@ -31,7 +31,8 @@ sentence for a person; it never holds a secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 class RemoteError(Exception):
@@ -50,6 +51,11 @@ class RemoteError(Exception):
         if code is not None:
             self.code = code
         self.hint = hint if hint is not None else self.default_hint
+
+    @property
+    def detail(self) -> Any:
+        """What clients are told: the sentence, unless they need more to act."""
+        return str(self)
 
 
 class InvalidValue(RemoteError):
@@ -152,6 +158,12 @@ class HostKeyConfirmationRequired(Conflict):
     def __init__(self, problem: HostKeyProblem) -> None:
         super().__init__("Host key verification failed")
         self.problem = problem
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """`{"code", "message", "host_key": {...}}`: the question a person has to answer."""
+        host_key = {name: value for name, value in asdict(self.problem).items() if value is not None}
+        return {"code": self.code, "message": str(self), "host_key": host_key}
 
 
 class LocalPortInUse(Conflict):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -50,9 +49,7 @@ def handle_remote_error(error: errors.RemoteError) -> Response:
     status = status_of(error)
     log = logger.error if status >= 500 else logger.info
     log("%s %s -> %d %s: %s", request.method, request.path, status, error.code, error)
-    if isinstance(error, errors.HostKeyConfirmationRequired):
-        return _answer(status, _host_key_detail(error), error.code, error.hint)
-    response = _answer(status, str(error), error.code, error.hint)
+    response = _answer(status, error.detail, error.code, error.hint)
     if isinstance(error, errors.TokenRequired):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.Busy):
@@ -91,11 +88,6 @@ def _answer(status: int, detail: Any, code: str, hint: str | None = None) -> Res
     response = jsonify(body)
     response.status_code = status
     return response
-
-
-def _host_key_detail(error: errors.HostKeyConfirmationRequired) -> dict[str, Any]:
-    host_key = {name: value for name, value in asdict(error.problem).items() if value is not None}
-    return {"code": error.code, "message": str(error), "host_key": host_key}
 
 
 def _faults(data: Any) -> Iterator[dict[str, Any]]:

@@ -37,13 +37,37 @@ SESSION = {
     "runicornVersion": "0.7.2",
     "error": None,
     "errorCode": None,
+    "errorDetail": None,
     "phase": "ready",
+    "phases": [
+        {"name": "connecting", "startedAt": 1767225600000, "seconds": 0.41},
+        {"name": "preparing", "startedAt": 1767225600410, "seconds": 0.52},
+        {"name": "launching", "startedAt": 1767225600930, "seconds": 0.02},
+        {"name": "waiting", "startedAt": 1767225600950, "seconds": 1.83},
+        {"name": "ready", "startedAt": 1767225602780, "seconds": None},
+    ],
     "tunnel": {"bytesIn": 48213, "bytesOut": 3120, "openConnections": 2, "totalConnections": 9},
     "reconnects": 0,
     "restarts": 0,
     "lastHealthyAt": 1767225612000,
 }
 STARTED = {"ok": True, "session": SESSION, "message": "Remote Viewer ready at http://localhost:41009"}
+STARTING = {
+    "ok": True,
+    "session": {
+        **SESSION,
+        "remotePort": None,
+        "remotePid": None,
+        "status": "connecting",
+        "isActive": False,
+        "runicornVersion": None,
+        "phase": "connecting",
+        "phases": [{"name": "connecting", "startedAt": 1767225600000, "seconds": None}],
+        "tunnel": {"bytesIn": 0, "bytesOut": 0, "openConnections": 0, "totalConnections": 0},
+        "lastHealthyAt": None,
+    },
+    "message": "Remote Viewer is starting",
+}
 SESSIONS = {"sessions": [SESSION]}
 STOP = {"session_id": SESSION["sessionId"]}
 ENVIRONMENTS = {

@@ -24,17 +24,30 @@ bp = Blueprint("viewers", __name__, url_prefix="/api/remote/viewer", description
 @bp.post("/start")
 @bp.arguments(StartSchema, example=examples.START)
 @bp.response(200, StartedSchema, example=examples.STARTED)
+@bp.alt_response(202, schema=StartedSchema, example=examples.STARTING, description="With `wait` false")
+def start(body: dict[str, Any]) -> Any:
+    """Start a viewer and open a local port to it. Answers when it has answered through the tunnel.
+
+    With `wait` false the answer is 202 at once, and the session says what becomes of it: its `phase`,
+    and, if the start fails, `status` `error` with `errorCode`, `error` and `errorDetail`.
+    """
+    request = {
+        "login": body["login"],
+        "remote_root": body["remote_root"],
+        "local_port": body["local_port"],
+        "remote_port": body["remote_port"],
+        "environment": body["conda_env"],
+    }
+    if body["wait"]:
+        session = _start_and_wait(request)
+        return {"ok": True, "session": session, "message": f"Remote Viewer ready at {session['url']}"}
+    session = services().start_jobs.begin(**request).snapshot()
+    return {"ok": True, "session": session, "message": "Remote Viewer is starting"}, 202
+
+
 @slow
-def start(body: dict[str, Any]) -> dict[str, Any]:
-    """Start a viewer and open a local port to it. Answers when it has answered through the tunnel."""
-    session = services().viewers.start(
-        body["login"],
-        remote_root=body["remote_root"],
-        local_port=body["local_port"],
-        remote_port=body["remote_port"],
-        environment=body["conda_env"],
-    )
-    return {"ok": True, "session": session, "message": f"Remote Viewer ready at {session['url']}"}
+def _start_and_wait(request: dict[str, Any]) -> dict[str, Any]:
+    return services().viewers.start(**request)
 
 
 @bp.post("/stop")

@@ -113,7 +113,7 @@ class ApiClient:
         if response.status_code >= 400:
             raise error_of(response, self.accept_host_key)
         try:
-            answer = response.json() if response.status_code == 200 else None
+            answer = response.json() if response.status_code in (200, 202) else None
         except requests.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):

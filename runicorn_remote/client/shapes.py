@@ -105,6 +105,12 @@ class Tunnel(TypedDict):
     totalConnections: int
 
 
+class Phase(TypedDict):
+    name: str
+    startedAt: int  # milliseconds since the epoch
+    seconds: float | None  # None while it lasts, and of "ready"
+
+
 class ViewerSession(TypedDict):
     """`status`: connecting, running, degraded, reconnecting, disconnected, error, stopped or stopping."""
 
@@ -125,7 +131,9 @@ class ViewerSession(TypedDict):
     runicornVersion: str | None
     error: str | None
     errorCode: str | None
+    errorDetail: dict[str, Any] | None  # what a person has to decide on: {"code", "message", "host_key"}
     phase: str  # of a start: connecting, preparing, launching, waiting, ready
+    phases: list[Phase]  # of the latest start
     tunnel: Tunnel
     reconnects: int
     restarts: int

@@ -46,6 +46,7 @@ class ViewerMethods(ApiClient):
         conda_env: str | None = None,
         saved_server_id: str | None = None,
         on_host_key: OnHostKey | None = None,
+        wait: bool = True,
     ) -> StartedViewer:
         """Start a viewer on the host and open a local port to it; returns when it answers there.
 
@@ -55,6 +56,9 @@ class ViewerMethods(ApiClient):
         Returns `{"ok", "session", "message"}`; `session["url"]` is what to open, `session["sessionId"]`
         what `stop_viewer` takes. Raises what `connect` raises, `EnvironmentNotFound`, `LocalPortInUse`,
         `ViewerStartFailed`. A time-out or Ctrl-C here ends the wait, not the start: see `viewer`.
+
+        With `wait` False it returns at once with a session that is `connecting`; ask `wait_until` for
+        its end. A start that fails is then a session in `error`, with `errorCode` and `errorDetail`.
         """
         body = login(
             host=host,
@@ -74,6 +78,8 @@ class ViewerMethods(ApiClient):
             "conda_env": conda_env,
         }
         body.update({name: value for name, value in options.items() if value is not None})
+        if not wait:
+            body["wait"] = False
         return cast("StartedViewer", self._post("/viewer/start", body, wait=START, on_host_key=on_host_key))
 
     def stop_viewer(self, *, session_id: str) -> Ok:
@@ -117,9 +123,9 @@ class ViewerMethods(ApiClient):
     ) -> ViewerSession:
         """Ask until the session has this status, or one of these; returns the session.
 
-        Raises `TimeoutError` after `timeout` seconds, `ViewerEnded` if it crashed or ended itself,
-        `SessionNotFound` if it was stopped, or its start failed. `close` in another thread ends the wait
-        with a `RuntimeError`.
+        Raises `TimeoutError` after `timeout` seconds, `ViewerEnded` if it crashed or ended itself, or its
+        start in the background failed, `SessionNotFound` if it was stopped. `close` in another thread ends
+        the wait with a `RuntimeError`.
         """
         wanted = (status,) if isinstance(status, str) else tuple(status)
         deadline = time.monotonic() + timeout

@@ -16,6 +16,7 @@ from runicorn_remote.services.recovery import Recovery
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
 from runicorn_remote.services.session_store import SessionStore
+from runicorn_remote.services.start_jobs import StartJobs
 from runicorn_remote.services.ui_preferences import UiPreferences
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings, SettingsError
@@ -72,6 +73,7 @@ class Services:
             on_link_lost=lambda: self.heartbeat.wake(),
             accept_hook=self.peers.allows_socket,
         )
+        self.start_jobs = StartJobs(self.viewers, self.clock, limit=settings.slow_requests)
         self.recovery = Recovery(
             settings,
             self.clock,
@@ -95,6 +97,7 @@ class Services:
         self.recovery.stop()
         self.viewers.close(keep=self.settings.on_shutdown == "keep")
         self.pool.close()
+        self.start_jobs.join(self.settings.shutdown_timeout)
         self.recovery.join(self.settings.shutdown_timeout)
         self.sessions.close()
 

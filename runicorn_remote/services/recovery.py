@@ -16,7 +16,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import (
@@ -239,7 +239,8 @@ class Recovery:
         try:
             host = self._reopen(alike[0].target, credentials, _HOLDER)
         except _REFUSED as error:
-            self._give_up(alike, credentials, str(error), error.code)
+            detail = error.detail if isinstance(error.detail, dict) else None
+            self._give_up(alike, credentials, str(error), error.code, detail)
             return True
         except InvalidValue as error:  # the key file: it is gone, or wants a passphrase
             self._give_up(alike, credentials, str(error))
@@ -265,10 +266,11 @@ class Recovery:
         tried: Credentials | None,
         reason: str,
         code: str = NEEDS_CREDENTIALS,
+        detail: dict[str, Any] | None = None,
     ) -> None:
         for session in sessions:
             # Somebody may have brought others while these were tried.
-            if session.credentials == tried and session.give_up(reason, code):
+            if session.credentials == tried and session.give_up(reason, code, detail):
                 logger.warning("Session %s on %s waits for a person: %s", session.id, session.target, reason)
         self._viewers.remember()
 

@@ -3,8 +3,8 @@
 connecting ──► running ◄──► degraded         the viewer answers, or is alive and deaf
     │             │    ▲        │
     ▼             ▼    │        ▼
- (removed)       reconnecting ◄─┘            the link is lost, or the viewer crashed and is started again
-                  │       │  ▲
+ (removed,       reconnecting ◄─┘            the link is lost, or the viewer crashed and is started again
+ or error)        │       │  ▲
                   │       ▼  │
                   │    disconnected          a person is needed: `errorCode` says for what
                   ▼
@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.errors import RemoteError
 from runicorn_remote.services.session_json import SessionJson
 from runicorn_remote.services.session_store import SessionRecord
+from runicorn_remote.services.start_phases import StartPhases
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.tunnel import Tunnel, TunnelCounters
@@ -99,9 +101,10 @@ class ViewerSession:
         self._runicorn_version: str | None = None
         self._process: RemoteProcess | None = None
         self._status = CONNECTING
-        self._phase = "connecting"
+        self._phases = StartPhases(clock)
         self._error: str | None = None
         self._error_code: str | None = None
+        self._error_detail: dict[str, Any] | None = None
         self._started_at = clock.time_ms()
         self._ended: float | None = None
         self._last_healthy_at: int | None = None
@@ -130,7 +133,7 @@ class ViewerSession:
         session.remains = True
         session._runicorn_version = record.runicorn_version
         session._process = RemoteProcess(record.pid, record.start_time, record.remote_port, record.directory)
-        session._status, session._phase = RECONNECTING, "ready"
+        session._status, session._phases = RECONNECTING, StartPhases(clock, StartPhases.READY)
         session._error, session._error_code = "The server was restarted", "SERVER_RESTARTED"
         session._started_at = record.started_at
         session._reconnects, session._restarts = record.reconnects, record.restarts
@@ -206,7 +209,7 @@ class ViewerSession:
 
     def set_phase(self, phase: str) -> None:
         with self._lock:
-            self._phase = phase
+            self._phases.begin(phase)
 
     def prepared(self, *, remote_root: str, environment: str, runicorn_version: str | None) -> None:
         """What the host made of the request: absolute root, the environment's name, its runicorn."""
@@ -214,12 +217,12 @@ class ViewerSession:
             self._remote_root = remote_root
             self._environment = environment
             self._runicorn_version = runicorn_version
-            self._phase = "launching"
+            self._phases.begin("launching")
 
     def launched(self, process: RemoteProcess) -> None:
         with self._lock:
             self._process = process
-            self._phase = "waiting"
+            self._phases.begin("waiting")
 
     def ready(self) -> bool:
         """The viewer has answered through the tunnel. False if the session was stopped meanwhile."""
@@ -229,8 +232,23 @@ class ViewerSession:
             if self._restarting:
                 self._restarts += 1
             self._restarting = False
-            self._phase = "ready"
+            self._phases.begin(StartPhases.READY)
             self._be_running()
+            return True
+
+    def start_failed(self, error: RemoteError) -> bool:
+        """A start that nobody waits for has failed, and nothing of it is left; the session says why.
+
+        False if it was stopped meanwhile.
+        """
+        with self._lock:
+            if self._status != CONNECTING or self.cancelled.is_set():
+                return False
+            self._status, self._error, self._error_code = ERROR, str(error), error.code
+            self._error_detail = error.detail if isinstance(error.detail, dict) else None
+            self._phases.end()
+            self._ended = self._clock.monotonic()
+            self.credentials = None
             return True
 
     # --- what the heartbeat and the recovery find; each is ignored once the session is being stopped
@@ -257,9 +275,9 @@ class ViewerSession:
         """Another attempt has failed."""
         self._change((RECONNECTING,), RECONNECTING, error, code)
 
-    def give_up(self, error: str, code: str) -> bool:
-        """No attempt will help before a person does something."""
-        return self._change((RECONNECTING,), DISCONNECTED, error, code)
+    def give_up(self, error: str, code: str, detail: dict[str, Any] | None = None) -> bool:
+        """No attempt will help before a person does something; `detail`: what to decide on."""
+        return self._change((RECONNECTING,), DISCONNECTED, error, code, detail)
 
     def resumed(self, credentials: Credentials | None = None) -> bool:
         """A person has done something: try again, with these credentials if there are any."""
@@ -329,16 +347,24 @@ class ViewerSession:
             self._status = STOPPING
             return True
 
-    def _change(self, allowed: tuple[str, ...], status: str, error: str | None, code: str | None) -> bool:
+    def _change(
+        self,
+        allowed: tuple[str, ...],
+        status: str,
+        error: str | None,
+        code: str | None,
+        detail: dict[str, Any] | None = None,
+    ) -> bool:
         with self._lock:
             if self._status not in allowed:
                 return False
             self._status, self._error, self._error_code = status, error, code
+            self._error_detail = detail
             return True
 
     def _be_running(self) -> None:
         self._status = RUNNING
-        self._error = self._error_code = None
+        self._error = self._error_code = self._error_detail = None
         self._failures = 0
         self._last_healthy_at = self._clock.time_ms()
 
@@ -371,7 +397,9 @@ class ViewerSession:
                 "runicornVersion": self._runicorn_version,
                 "error": self._error,
                 "errorCode": self._error_code,
-                "phase": self._phase,
+                "errorDetail": self._error_detail,
+                "phase": self._phases.current,
+                "phases": self._phases.listed,
                 "reconnects": self._reconnects,
                 "restarts": self._restarts,
                 "lastHealthyAt": self._last_healthy_at,

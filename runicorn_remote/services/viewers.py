@@ -81,26 +81,57 @@ class Viewers:
     ) -> dict[str, Any]:
         """Start a viewer; returns its snapshot when it has answered through the tunnel.
 
-        Raises `LocalPortInUse` before anything is started remotely, what a login raises, and what
-        `Launcher.launch` raises. Whatever it raises, nothing is left behind.
+        Raises what `reserve` and `run_start` raise. Whatever it raises, nothing is left behind.
+        """
+        session = self.reserve(
+            login,
+            remote_root=remote_root,
+            local_port=local_port,
+            remote_port=remote_port,
+            environment=environment,
+        )
+        self.run_start(session, login)
+        return session.snapshot()
+
+    def reserve(
+        self,
+        login: Login,
+        *,
+        remote_root: str,
+        local_port: int | None = None,
+        remote_port: int | None = None,
+        environment: str | None = None,
+    ) -> ViewerSession:
+        """The first half of a start: a session that is listed, and has its local port. Asks no host.
+
+        Raises `InvalidValue`, `SavedServerNotFound`, `SavedServerMismatch`, `LocalPortInUse`, `Busy`.
         """
         if not remote_root.strip():
             raise InvalidValue("remote_root is empty; give the storage directory on the host")
         target, _ = self._connections.resolve(login)
         session = self._reserve(target, remote_root, environment, local_port, remote_port)
+        session.saved_server_id = login.saved_server_id
+        return session
+
+    def run_start(self, session: ViewerSession, login: Login, *, keep_failed: bool = False) -> None:
+        """The second half: log in, launch, and wait for an answer through the tunnel.
+
+        Raises what a login raises, and what `Launcher.launch` raises. Nothing of a start that failed is
+        left; with `keep_failed` its session stays listed, and says why.
+        """
         try:
-            session.saved_server_id = login.saved_server_id
+            if session.cancelled.is_set():
+                raise StartCancelled("it was stopped while starting")
             session.host, session.credentials = self._connections.open_for(login, session.id)
             session.set_phase("preparing")
             self._launch(session)
         except BaseException as error:
-            self._dispose(session)
+            self._clear_up(session, error if keep_failed else None)
             if session.cancelled.is_set() and not isinstance(error, StartCancelled):
                 raise StartCancelled("it was stopped while starting") from error
             raise
-        logger.info("Viewer %s on %s is ready at port %d", session.id, target, session.local_port)
+        logger.info("Viewer %s on %s is ready at port %d", session.id, session.target, session.local_port)
         self.remember()
-        return session.snapshot()
 
     def stop(self, session_id: str) -> None:
         """End a viewer, its tunnel and its hold on the connection. Raises `SessionNotFound`.
@@ -285,6 +316,7 @@ class Viewers:
         remote_port: int | None,
     ) -> ViewerSession:
         """Bind the local port and list the session, before anything happens remotely."""
+        self._make_room()
         if len(self.sessions()) >= self._settings.max_viewers:
             raise Busy(
                 "The limit of viewers is reached; stop one first", code="TOO_MANY_VIEWERS", retry_after=30
@@ -307,6 +339,13 @@ class Viewers:
                 return session
         tunnel.stop(_TUNNEL_STOP_TIMEOUT)
         raise Busy("The server is shutting down", code="SHUTTING_DOWN")
+
+    def _make_room(self) -> None:
+        """At the limit, viewers that ended by themselves are forgotten before a new one is refused."""
+        sessions = self.sessions()
+        ended = [session for session in sessions if session.status in ENDED]
+        if ended and len(sessions) >= self._settings.max_viewers:
+            self._forget(max(ended, key=lambda session: session.ended_for))
 
     def _new_tunnel(self, session_id: str, local_port: int | None) -> Tunnel:
         return Tunnel(
@@ -347,6 +386,14 @@ class Viewers:
 
     # --- the ends
 
+    def _clear_up(self, session: ViewerSession, keep: BaseException | None) -> None:
+        """After a failed start. `keep`: why it failed, for the session to say."""
+        try:
+            self.release(session)
+        finally:
+            if keep is None or not session.start_failed(_told(keep)):
+                self._forget(session)
+
     def _dispose(self, session: ViewerSession) -> None:
         """End the remote process, then the tunnel, then the hold; forget the session."""
         try:
@@ -385,3 +432,10 @@ class Viewers:
             self.stop(session_id)
         except RemoteError as error:
             logger.info("Session %s: %s", session_id, error)
+
+
+def _told(error: BaseException) -> RemoteError:
+    """The error as a session shows it: what is not one of ours says nothing about the inside."""
+    if isinstance(error, RemoteError):
+        return error
+    return RemoteError("Internal server error. The server's log has the details.", code="INTERNAL_ERROR")

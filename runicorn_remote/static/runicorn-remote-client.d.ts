@@ -39,6 +39,8 @@ export interface StartOptions extends Credentials {
   localPort?: number | null;
   remotePort?: number | null;
   condaEnv?: string | null;
+  /** false: resolve at once; the session tells how the start goes. */
+  wait?: boolean | null;
 }
 
 /** A list that also has the fields of the answer it came in. */
@@ -155,8 +157,12 @@ export interface ViewerSession {
   runicornVersion: string | null;
   error: string | null;
   errorCode: string | null;
+  /** What a person has to decide on: the `detail` of a 409. */
+  errorDetail: { code: string; message: string; host_key: HostKey } | null;
   /** Of a start: connecting, preparing, launching, waiting or ready. */
   phase: string;
+  /** Of the latest start; `seconds` is null while it lasts, and of "ready". */
+  phases: { name: string; startedAt: number; seconds: number | null }[];
   tunnel: { bytesIn: number; bytesOut: number; openConnections: number; totalConnections: number };
   reconnects: number;
   restarts: number;

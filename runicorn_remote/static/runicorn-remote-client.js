@@ -139,7 +139,7 @@ export class RunicornRemoteClient {
 
   /**
    * Start a viewer; resolves when it answers: the options of `connect`, `remoteRoot`, `localPort`,
-   * `remotePort`, `condaEnv`.
+   * `remotePort`, `condaEnv`. With `wait` false it resolves at once, and the session tells how it goes.
    */
   startViewer(options, request) {
     return this.#post('/viewer/start', snakeCase(options), START, request);

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.errors import AuthenticationFailed
 from runicorn_remote.services.viewer_session import ERROR, STOPPED, RemoteProcess, ViewerSession
 from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.tunnel import Tunnel
@@ -166,8 +167,55 @@ def test_a_session_that_starts(session: ViewerSession, clock: ManualClock) -> No
         "lastHealthyAt": clock.time_ms(),
         "error": None,
         "errorCode": None,
+        "errorDetail": None,
     }
     assert {name: shown[name] for name in expected} == expected
+
+
+def test_the_phases_of_a_start_and_what_they_took(session: ViewerSession, clock: ManualClock) -> None:
+    began = clock.time_ms()
+    clock.now += 0.5
+    session.set_phase("preparing")
+    clock.now += 1
+    session.prepared(remote_root="/home/me/data", environment="r72", runicorn_version=None)
+    session.launched(RemoteProcess(4711, "123", 23300, "/x"))
+    clock.now += 2
+    session.launched(RemoteProcess(4712, "124", 23301, "/x"))  # another process had the port
+    clock.now += 2
+    assert session.snapshot()["phases"][-1] == {
+        "name": "waiting",
+        "startedAt": began + 1500,
+        "seconds": None,
+    }
+    session.ready()
+    clock.now += 60
+    assert session.snapshot()["phases"] == [
+        {"name": "connecting", "startedAt": began, "seconds": 0.5},
+        {"name": "preparing", "startedAt": began + 500, "seconds": 1.0},
+        {"name": "launching", "startedAt": began + 1500, "seconds": 0.0},
+        {"name": "waiting", "startedAt": began + 1500, "seconds": 4.0},
+        {"name": "ready", "startedAt": began + 5500, "seconds": None},
+    ]
+    session.prepared(remote_root="/home/me/data", environment="r72", runicorn_version=None)
+    assert [phase["name"] for phase in session.snapshot()["phases"]] == ["launching"], "a start of its own"
+
+
+def test_a_start_that_nobody_waits_for_says_why_it_failed(session: ViewerSession, clock: ManualClock) -> None:
+    clock.now += 3
+    assert session.start_failed(AuthenticationFailed("the host takes none of the keys"))
+    shown = session.snapshot()
+    assert (shown["status"], shown["errorCode"], shown["errorDetail"]) == ("error", "AUTH_FAILED", None)
+    assert shown["error"] == "Connection failed: the host takes none of the keys"
+    assert shown["phases"][-1]["seconds"] == 3.0
+    clock.now += 5
+    assert session.ended_for == 5
+    assert session.begin_stop(), "it can be taken off the list"
+
+
+def test_a_start_that_was_stopped_does_not_fail(session: ViewerSession) -> None:
+    assert not session.begin_stop()
+    assert not session.start_failed(AuthenticationFailed("no"))
+    assert session.status == "connecting"
 
 
 def test_a_viewer_is_deaf_only_after_several_times_in_a_row(session: ViewerSession) -> None:
@@ -269,7 +317,7 @@ def test_found_again_after_a_restart(session: ViewerSession, clock: ManualClock)
     assert found.process == session.process
     after = found.snapshot()
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"status", "isActive", "error", "errorCode", "lastHealthyAt"}
+    assert changed == {"status", "isActive", "error", "errorCode", "lastHealthyAt", "phases"}
     assert found.reconnected()
     assert found.snapshot()["reconnects"] == 2
 

@@ -6,7 +6,7 @@ from marshmallow import fields
 
 from runicorn_remote.api.base import Schema
 from runicorn_remote.api.schemas.connections import CredentialsSchema
-from runicorn_remote.api.schemas.fields import OptionalText, Port, Text
+from runicorn_remote.api.schemas.fields import Flag, OptionalText, Port, Text
 
 
 class StartSchema(CredentialsSchema):
@@ -14,6 +14,10 @@ class StartSchema(CredentialsSchema):
     local_port = Port(load_default=None, allow_none=True)
     remote_port = Port(load_default=None, allow_none=True)
     conda_env = OptionalText()
+    wait = Flag(
+        load_default=True,
+        metadata={"description": "false: answer 202 at once; the session tells how the start goes"},
+    )
 
 
 class StopSchema(Schema):
@@ -25,6 +29,14 @@ class TunnelSchema(Schema):
     bytesOut = fields.Integer()
     openConnections = fields.Integer()
     totalConnections = fields.Integer()
+
+
+class PhaseSchema(Schema):
+    """One step of a start."""
+
+    name = fields.String(metadata={"enum": ["connecting", "preparing", "launching", "waiting", "ready"]})
+    startedAt = fields.Integer(metadata={"description": "ms since the epoch"})
+    seconds = fields.Float(allow_none=True, metadata={"description": "null while it lasts, and of `ready`"})
 
 
 class SessionSchema(Schema):
@@ -47,7 +59,12 @@ class SessionSchema(Schema):
     runicornVersion = fields.String(allow_none=True)
     error = fields.String(allow_none=True)
     errorCode = fields.String(allow_none=True)
+    errorDetail = fields.Dict(
+        allow_none=True,
+        metadata={"description": "what a person has to decide on: the object that a 409 has as `detail`"},
+    )
     phase = fields.String()
+    phases = fields.List(fields.Nested(PhaseSchema))
     tunnel = fields.Nested(TunnelSchema)
     reconnects = fields.Integer()
     restarts = fields.Integer()
