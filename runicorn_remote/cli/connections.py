@@ -9,7 +9,7 @@ import click
 
 from runicorn_remote.cli.failures import not_found
 from runicorn_remote.cli.login import credential_options, login_of
-from runicorn_remote.cli.output import Table, print_table, printable, say
+from runicorn_remote.cli.output import Table, print_table, printable, say, shown_size
 from runicorn_remote.cli.profiles import chosen, saved_option
 from runicorn_remote.cli.target import SSH_PORT, Target, target_argument
 from runicorn_remote.cli.verb import Verb, client_verb
@@ -123,12 +123,3 @@ def _row(item: DirectoryItem) -> tuple[str, str, str]:
     if item["is_dir"]:
         return modified, "-", item["name"] + "/"
     return modified, shown_size(item["size"]), item["name"]
-
-
-def shown_size(size: float) -> str:
-    """Bytes, for people: `999`, `1.5K`, `20M`."""
-    for unit in ("", "K", "M", "G", "T"):
-        if size < 1000 or unit == "T":
-            break
-        size /= 1024
-    return f"{size:.1f}{unit}" if unit and size < 10 else f"{size:.0f}{unit}"

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runicorn_remote.cli.output import Table, drawn, is_terminal, print_plainly, printable
+from runicorn_remote.cli.resources import COLUMNS, ResourceWatch, cells
 from runicorn_remote.cli.target import shown_address
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from runicorn_remote.cli.resources import NewClient
     from runicorn_remote.client import RunicornRemoteClient
     from runicorn_remote.client.shapes import Status, ViewerSession
 
 _REFRESH_INTERVAL = 1.0
 
 
-def print_status(status: Status) -> None:
+def print_status(status: Status, resources: dict[str, Any] | None = None) -> None:
+    """`resources`: what `resources.ask_all` found; None to leave these columns out."""
     if is_terminal(sys.stdout):
         from rich.console import Console
 
-        Console().print(_picture(status))
+        Console().print(_picture(status, resources))
         return
-    for number, table in enumerate(_tables(status)):
+    for number, table in enumerate(_tables(status, resources)):
         if number:
             click.echo()
         if table.rows:
@@ -37,20 +41,28 @@ def print_status(status: Status) -> None:
         click.echo(line)
 
 
-def watch_status(client: RunicornRemoteClient) -> None:
-    """In a terminal, until Ctrl-C. A server that goes away is waited for. Raises if it never was there."""
+def watch_status(client: RunicornRemoteClient, new_client: NewClient | None) -> None:
+    """In a terminal, until Ctrl-C. A server that goes away is waited for. Raises if it never was there.
+
+    `new_client`: who asks for the hosts' resources, if they are to be shown.
+    """
     import requests
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
     pause = threading.Event()
-    shown = _picture(client.status())
-    with Live(shown, console=Console(), auto_refresh=False) as live:
+    status = client.status()
+    watch = ResourceWatch(status, new_client) if new_client is not None else None
+    shown = _picture(status, None if watch is None else watch.found)
+    with watch or nullcontext(), Live(shown, console=Console(), auto_refresh=False) as live:
         try:
             while not pause.wait(_REFRESH_INTERVAL):
                 try:
-                    shown = _picture(client.status())
+                    status = client.status()
+                    if watch is not None:
+                        watch.status = status
+                    shown = _picture(status, None if watch is None else watch.found)
                     live.update(shown, refresh=True)
                 except requests.RequestException:
                     note = Text("\nThe server does not answer; above is what it said last.", style="red")
@@ -59,19 +71,27 @@ def watch_status(client: RunicornRemoteClient) -> None:
             return
 
 
-def _picture(status: Status) -> Group:
+def _picture(status: Status, resources: dict[str, Any] | None) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    connections, viewers = (drawn(table) if table.rows else Text(table.empty) for table in _tables(status))
+    tables = _tables(status, resources)
+    connections, viewers = (drawn(table) if table.rows else Text(table.empty) for table in tables)
     errors = [Text(line, style="red") for line in _errors(status)]
     return Group(connections, Text(), viewers, *errors)
 
 
-def _tables(status: Status) -> tuple[Table, Table]:
+def _tables(status: Status, resources: dict[str, Any] | None) -> tuple[Table, Table]:
     connections = Table(
-        ("CONNECTION", "STATE"),
-        [(item["key"], "connected" if item["connected"] else "lost") for item in status["connections"]],
+        ("CONNECTION", "STATE", *(COLUMNS if resources is not None else ())),
+        [
+            (
+                item["key"],
+                "connected" if item["connected"] else "lost",
+                *(cells(resources.get(item["key"])) if resources is not None else ()),
+            )
+            for item in status["connections"]
+        ],
         "No connections",
     )
     viewers = Table(

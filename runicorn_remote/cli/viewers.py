@@ -14,6 +14,7 @@ from runicorn_remote.cli.login import Login, credential_options, login_of
 from runicorn_remote.cli.output import is_terminal, printable, say
 from runicorn_remote.cli.phases import PhaseWatch, display_for
 from runicorn_remote.cli.profiles import chosen, saved_option
+from runicorn_remote.cli.resources import ask_all
 from runicorn_remote.cli.status import print_status, watch_status
 from runicorn_remote.cli.target import PortType, Target, target_argument
 from runicorn_remote.cli.verb import TOKEN_VARIABLE, Verb, client_verb
@@ -89,18 +90,28 @@ def stop(verb: Verb, sessions: tuple[str, ...], everything: bool) -> None:
 
 @click.command("ls")
 @click.option("--watch", is_flag=True, help="Show it live, until Ctrl-C.")
+@click.option(
+    "--resources/--no-resources",
+    default=True,
+    help="Ask the hosts how busy they are: load, memory, GPUs, disk (on by default).",
+)
 @client_verb
-def list_all(verb: Verb, watch: bool) -> None:
-    """List connections and viewers."""
+def list_all(verb: Verb, watch: bool, resources: bool) -> None:
+    """List connections and viewers, and how busy the hosts are.
+
+    A host that does not say within 5 seconds holds up nobody.
+    """
     if not watch:
         status = verb.client.status()
-        verb.answer(status, lambda: print_status(status))
+        found = ask_all(status, verb.new_client) if resources else None
+        document = status if found is None else {**status, "resources": found}
+        verb.answer(document, lambda: print_status(status, found))
         return
     if verb.as_json:
         raise click.UsageError("--json prints one document; it cannot --watch")
     if not is_terminal(sys.stdout):
         raise click.UsageError("--watch needs a terminal")
-    watch_status(verb.client)
+    watch_status(verb.client, verb.new_client if resources else None)
 
 
 # --- the steps of a start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from urllib.parse import quote
 
 from runicorn_remote.client.api_client import SLOW, ApiClient
 from runicorn_remote.client.shapes import (
@@ -11,6 +12,7 @@ from runicorn_remote.client.shapes import (
     Environment,
     EnvironmentVersions,
     PathExists,
+    Resources,
     StorageCandidates,
 )
 
@@ -75,6 +77,15 @@ class HostMethods(ApiClient):
     def path_exists(self, *, connection_id: str, path: str) -> PathExists:
         """`{"path", "exists", "is_dir"}`"""
         return cast("PathExists", self._ask("/fs/exists", connection_id, path=path))
+
+    def resources(self, *, connection_id: str, storage_root: str | None = None) -> Resources:
+        """How busy the host is: load, memory, the disk of the storage root, GPUs.
+
+        None is what it does not tell. `storage_root`: by default where new runs go. `gpus` is empty without
+        NVIDIA's tool, None if that fails, and `gpuError` says why.
+        """
+        route = f"/hosts/{quote(connection_id, safe='')}/resources"
+        return cast("Resources", self._get(route, {"storage_root": storage_root}, wait=SLOW))
 
     def _ask(self, route: str, connection_id: str, /, **query: Any) -> Any:
         # requests leaves out what is None.

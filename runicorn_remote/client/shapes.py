@@ -98,6 +98,40 @@ class PathExists(TypedDict):
     is_dir: bool
 
 
+class Memory(TypedDict):
+    totalBytes: int
+    availableBytes: int
+
+
+class Disk(TypedDict):
+    path: str | None
+    totalBytes: int
+    freeBytes: int  # to this account
+
+
+class Gpu(TypedDict):
+    index: int
+    name: str
+    memoryTotalBytes: int | None
+    memoryUsedBytes: int | None
+    utilizationPercent: int | None
+
+
+class Resources(TypedDict):
+    ok: bool
+    connectionId: str
+    hostname: str | None
+    platform: str | None  # linux, darwin
+    cpus: int | None
+    loadAverage: list[float] | None  # over 1, 5 and 15 minutes
+    uptimeSeconds: float | None
+    memory: Memory | None
+    disk: Disk | None
+    diskError: str | None
+    gpus: list[Gpu] | None
+    gpuError: str | None
+
+
 class Tunnel(TypedDict):
     bytesIn: int
     bytesOut: int

@@ -5,7 +5,6 @@ Arguments `{"remote_root": path or None, "environment": name, path or None}`. Th
 "runicorn_dir", "configured_root", "storage_root", "storage_root_exists", "free_port", "free_ports"}`.
 """
 
-import json
 import os
 import socket
 import sys
@@ -13,7 +12,8 @@ from typing import Any
 
 from runicorn_remote.onhost.common import Failure
 from runicorn_remote.onhost.environments import find, find_one
-from runicorn_remote.onhost.paths import home_directory, native_path, text_of, wire_path
+from runicorn_remote.onhost.paths import home_directory, wire_path
+from runicorn_remote.onhost.storage_roots import storage_roots
 
 # One for each environment a client may ask the configuration of, before it has to ask again.
 _PORTS = 16
@@ -25,9 +25,7 @@ def main(arguments: "dict[str, Any]") -> "dict[str, Any]":
         raise Failure("HOME_UNUSABLE", "The path of the home directory is not printable UTF-8")
     environments = find(home, arguments.get("remote_root"))
     asked = arguments.get("environment")
-    runicorn_dir = _usable_root(os.environ.get("RUNICORN_DIR"), home)
-    configured_root = _usable_root(_configured_root(home), home)
-    storage_root = runicorn_dir or configured_root or os.path.join(home, "runicorn_data")
+    runicorn_dir, configured_root, storage_root = storage_roots(home)
     ports = _free_ports()
     return {
         "home": wire_path(home),
@@ -42,32 +40,6 @@ def main(arguments: "dict[str, Any]") -> "dict[str, Any]":
         "free_port": ports[0] if ports else None,
         "free_ports": ports,
     }
-
-
-def _usable_root(value: object, home: str) -> "str | None":
-    """A configured storage root, absolute; None if there is none or none that we could talk about."""
-    text = wire_path(value) if isinstance(value, str) else None
-    if not text:
-        return None
-    try:
-        return native_path(text, home)
-    except Failure:
-        return None
-
-
-def _configured_root(home: str) -> object:
-    """`user_root_dir` of the runicorn of this account, or None."""
-    if sys.platform == "darwin":
-        directory = os.path.join(home, "Library", "Application Support", "Runicorn")
-    else:
-        directory = os.path.join(
-            os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "runicorn"
-        )
-    try:
-        config = json.loads(text_of(os.path.join(directory, "config.json"), 1024 * 1024))
-    except (ValueError, RecursionError):
-        return None
-    return config.get("user_root_dir") if isinstance(config, dict) else None
 
 
 def _free_ports() -> "list[int]":

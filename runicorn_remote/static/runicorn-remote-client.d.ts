@@ -137,6 +137,33 @@ export interface PathExists {
   is_dir: boolean;
 }
 
+/** How busy a host is; null is what it does not tell. */
+export interface Resources {
+  ok: boolean;
+  connectionId: string;
+  hostname: string | null;
+  /** linux or darwin */
+  platform: string | null;
+  cpus: number | null;
+  /** Over 1, 5 and 15 minutes. */
+  loadAverage: number[] | null;
+  uptimeSeconds: number | null;
+  memory: { totalBytes: number; availableBytes: number } | null;
+  disk: { path: string | null; totalBytes: number; freeBytes: number } | null;
+  diskError: string | null;
+  /** Empty without NVIDIA's tool; null if it fails, and gpuError says why. */
+  gpus:
+    | {
+        index: number;
+        name: string;
+        memoryTotalBytes: number | null;
+        memoryUsedBytes: number | null;
+        utilizationPercent: number | null;
+      }[]
+    | null;
+  gpuError: string | null;
+}
+
 export interface ViewerSession {
   sessionId: string;
   host: string;
@@ -256,6 +283,12 @@ export class RunicornRemoteClient {
   ): Promise<StorageCandidates>;
   listDirectory(connectionId: string, path?: string, request?: RequestOptions): Promise<Directory>;
   pathExists(connectionId: string, path: string, request?: RequestOptions): Promise<PathExists>;
+
+  resources(
+    connectionId: string,
+    options?: { storageRoot?: string },
+    request?: RequestOptions,
+  ): Promise<Resources>;
 
   startViewer(options: StartOptions, request?: RequestOptions): Promise<StartedViewer>;
   stopViewer(sessionId: string, request?: RequestOptions): Promise<Ok>;

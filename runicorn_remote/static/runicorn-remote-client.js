@@ -135,6 +135,11 @@ export class RunicornRemoteClient {
     return this.#get('/fs/exists', { connectionId, path }, SLOW, request);
   }
 
+  /** How busy the host is: load, memory, disk of `storageRoot`, GPUs. null is what it does not tell. */
+  resources(connectionId, { storageRoot } = {}, request) {
+    return this.#get(`/hosts/${encodeURIComponent(connectionId)}/resources`, { storageRoot }, SLOW, request);
+  }
+
   // --- viewers
 
   /**

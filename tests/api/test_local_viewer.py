@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -290,7 +291,7 @@ def test_only_json_passes(client: FlaskClient) -> None:
 def test_no_method_of_our_own_routes_passes(client: FlaskClient) -> None:
     for rule, methods in ROUTES.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - methods:
-            answer = client.open(rule.replace("<session_id>", "x"), method=method, json={})
+            answer = client.open(re.sub("<.*>", "x", rule), method=method, json={})
             assert outcome(answer) == (405, "METHOD_NOT_ALLOWED"), (method, rule)
             assert methods <= set(answer.headers["Allow"].split(", "))
 

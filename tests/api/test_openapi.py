@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from typing import Any
 
@@ -28,7 +29,7 @@ CLOSED_PORT = 9
 def test_every_route_is_described(app: Flask, client: FlaskClient) -> None:
     described = set(client.get("/openapi.json").json["paths"])
     routes = {
-        rule.rule.replace("<session_id>", "{session_id}")
+        re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/")
     }

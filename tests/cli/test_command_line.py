@@ -13,10 +13,9 @@ from click.testing import CliRunner
 
 from runicorn_remote._version import __version__
 from runicorn_remote.cli import command_line, main
-from runicorn_remote.cli.connections import shown_size
 from runicorn_remote.cli.failures import EXIT_STATUSES
 from runicorn_remote.cli.host_key import algorithm
-from runicorn_remote.cli.output import Table, print_plainly, printable
+from runicorn_remote.cli.output import Table, print_plainly, printable, shown_size
 from runicorn_remote.cli.status import shown_duration
 from runicorn_remote.cli.target import Target, shown_address
 from runicorn_remote.settings import Settings, SettingsError

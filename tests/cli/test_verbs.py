@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -103,6 +104,36 @@ def test_starting_and_stopping(run: Run, started: dict[str, Any]) -> None:
     stopped = run("stop", started["sessionId"][:8], "--json")
     assert stopped.document == {"ok": True, "stopped": [started["sessionId"]]}
     assert run("ls", "--json").document["viewer_sessions"] == []
+
+
+def test_how_busy_the_hosts_are(
+    run: Run, host: SshServer, trusted_target: str, identity: Identity, embedded_host: EmbeddedHost
+) -> None:
+    """Of two, one of which has stopped to answer."""
+    other = f"{embedded_host.username}@{embedded_host.host}:{embedded_host.port}"
+    assert run("connect", trusted_target, *identity).status == 0
+    accepted = run("hosts", "accept", other, "--fingerprint", embedded_host.fingerprint)
+    assert accepted.status == 0, accepted
+    assert run("connect", other, "--password-stdin", stdin=embedded_host.password).status == 0
+    document = run("ls", "--json").document
+    assert set(document["resources"]) == {trusted_target, other}
+    assert document["resources"][trusted_target]["memory"]["totalBytes"] > 0
+    host.freeze_connections()
+    try:
+        shown = run("ls")
+        found = run("ls", "--json").document["resources"]
+    finally:
+        host.thaw_connections()
+    header, *rows, _, _ = shown.out.splitlines()
+    assert re.split("  +", header) == ["CONNECTION", "STATE", "LOAD", "MEMORY FREE", "GPU", "DISK FREE"]
+    cells = {row[0]: row[2:] for row in map(re.compile("  +").split, rows)}
+    assert cells[trusted_target] == ["no answer", "-", "-", "-"]
+    assert " of " in cells[other][1]
+    assert found[trusted_target]["code"] == "NO_ANSWER"
+    assert found[other]["ok"] is True
+    without = run("ls", "--no-resources", "--json").document
+    assert "resources" not in without
+    assert "LOAD" not in run("ls", "--no-resources").out
 
 
 def test_stopping_all(run: Run, started: dict[str, Any], trusted_target: str, identity: Identity) -> None:

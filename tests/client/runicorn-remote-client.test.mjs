@@ -97,6 +97,13 @@ describe('the journey', () => {
     assert.deepEqual([error.status, error.code, error.hostKey], [409, 'LOCAL_PORT_IN_USE', undefined]);
   });
 
+  test('resources', async () => {
+    const { memory, disk, gpus } = await client.resources(connectionId, { storageRoot: '~/storage' });
+    assert.ok(memory.availableBytes < memory.totalBytes);
+    assert.ok(disk.path.endsWith('/storage'));
+    assert.ok(gpus === null || Array.isArray(gpus));
+  });
+
   test('stopViewer and disconnect', async () => {
     assert.equal((await client.stopViewer(session.sessionId)).ok, true);
     const error = await errorOf(client.getViewerSession(session.sessionId));
