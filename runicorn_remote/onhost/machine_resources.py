@@ -29,11 +29,11 @@ def main(arguments: "dict[str, Any]") -> "dict[str, Any]":
     home = home_directory()
     timeout = float(arguments["timeout"])
     asked = arguments.get("storage_root")
-    disk = _Disk(native_path(asked, home) if asked else storage_roots(home)[2])
+    disk = _Disk(native_path(asked, home) if asked else storage_roots(home)[2], timeout)
     found, problem = gpus(timeout)
     memory, uptime = _of_mac() if sys.platform == "darwin" else _of_linux()
     return dict(
-        disk.answer(timeout),
+        disk.answer(),
         hostname=wire_path(socket.gethostname()),
         platform=sys.platform,
         cpus=os.cpu_count(),
@@ -55,14 +55,15 @@ def _load() -> "list[float] | None":
 class _Disk:
     """The file system of a path, asked in a thread: the question never ends on a file server that is gone."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout: float) -> None:
         self._path = path
+        self._deadline = time.monotonic() + timeout
         self._answer: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._ask, name="disk", daemon=True)
         self._thread.start()
 
-    def answer(self, timeout: float) -> "dict[str, Any]":
-        self._thread.join(timeout)
+    def answer(self) -> "dict[str, Any]":
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
         if self._answer:
             return self._answer
         return {"disk": None, "disk_error": "the file system did not answer"}

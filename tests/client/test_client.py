@@ -128,6 +128,11 @@ def test_a_host_is_asked(trusting: RunicornRemoteClient, host: SshServer, creden
     assert trusting.path_exists(**at, path=str(storage))["is_dir"] is True
     assert trusting.path_exists(**at, path="~/no such file")["exists"] is False
 
+    resources = trusting.resources(**at, storage_root=str(storage))
+    assert resources["connectionId"] == at["connection_id"]
+    assert resources["disk"] is not None
+    assert resources["disk"]["path"] == str(storage)
+
     with pytest.raises(NotFound):
         trusting.list_directory(**at, path="~/no such directory")
     with pytest.raises(EnvironmentNotFound):
