@@ -31,7 +31,8 @@ TIMEOUT = 30.0
 def main(known_hosts: str, host: str, port: str, username: str, key: str) -> None:
     # Something to reach: a listener whose backlog takes every connection, so that nobody's memory is counted.
     far = socket.create_server(("127.0.0.1", 0), backlog=2 * CONNECTIONS[-1])
-    remote = Connector(Settings(frontend="off"), KnownHostsFile(Path(known_hosts)))(
+    settings = Settings(frontend="off", key_roots=(str(Path(key).parent),))
+    remote = Connector(settings, KnownHostsFile(Path(known_hosts)))(
         Target(host, int(port), username), Credentials(private_key_path=key, use_agent=False)
     )
     try:

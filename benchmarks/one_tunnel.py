@@ -48,7 +48,8 @@ def main(
     knob: str, known_hosts: str, host: str, port: str, username: str, key: str, remote_port: str
 ) -> None:
     KNOBS[knob]()
-    remote = Connector(Settings(frontend="off"), KnownHostsFile(Path(known_hosts)))(
+    settings = Settings(frontend="off", key_roots=(str(Path(key).parent),))
+    remote = Connector(settings, KnownHostsFile(Path(known_hosts)))(
         Target(host, int(port), username), Credentials(private_key_path=key, use_agent=False)
     )
     tunnel = Tunnel("knob", local_port=None, max_connections=1000, channel_timeout=CHANNEL_TIMEOUT)

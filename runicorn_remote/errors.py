@@ -6,7 +6,7 @@
     │   ├── KeyUnusable                 PassphraseRequired, PassphraseWrong
     │   ├── SavedServerMismatch
     │   └── NotADirectory
-    ├── AccessDenied                    TokenRequired
+    ├── AccessDenied                    TokenRequired, TargetForbidden
     ├── NotFound
     │   ├── ConnectionNotFound          SessionNotFound, SavedServerNotFound
     │   ├── EnvironmentNotFound
@@ -99,6 +99,12 @@ class AccessDenied(RemoteError):
 
 class TokenRequired(AccessDenied):
     code = "TOKEN_REQUIRED"
+
+
+class TargetForbidden(AccessDenied):
+    """The host is one that this server is set not to connect to."""
+
+    code = "TARGET_FORBIDDEN"
 
 
 class NotFound(RemoteError):

@@ -50,6 +50,11 @@ class Settings:
     check_user: bool = True
     token_file: str | None = None
 
+    # What may be reached with it.
+    key_roots: tuple[str, ...] = ("~/.ssh", "~")
+    allowed_targets: tuple[str, ...] = ()
+    denied_targets: tuple[str, ...] = ()
+
     # The web page at /.
     frontend: str = "auto"
     local_viewer: str | None = None

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from runicorn_remote.app import create_app
 from runicorn_remote.services import Services
 from runicorn_remote.settings import Settings
+from tests.hosts.sshd import KEY_ROOTS
 
 _THREADS_END_WITHIN = 5.0
 
@@ -45,7 +46,11 @@ def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        state_dir=str(tmp_path / "state"), frontend="off", connect_timeout=5.0, banner_timeout=5.0
+        state_dir=str(tmp_path / "state"),
+        frontend="off",
+        key_roots=KEY_ROOTS,
+        connect_timeout=5.0,
+        banner_timeout=5.0,
     )
 
 

@@ -47,7 +47,10 @@ class Services:
         self.saved_connections = SavedConnections(
             state_dir / "connections.json", SecretBox(state_dir / ".secret.key")
         )
-        self._connector = Connector(settings, self.known_hosts.file)
+        try:
+            self._connector = Connector(settings, self.known_hosts.file)
+        except ValueError as error:
+            raise SettingsError(f"allowed_targets, denied_targets: {error}") from error
         self.pool = ConnectionPool(
             self._open,
             open_timeout=settings.connect_timeout + settings.banner_timeout + settings.auth_timeout,

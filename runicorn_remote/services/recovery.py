@@ -29,6 +29,7 @@ from runicorn_remote.errors import (
     LocalPortInUse,
     NoCommonAlgorithm,
     RemoteError,
+    TargetForbidden,
     Unreachable,
     ViewerExited,
     ViewerStartFailed,
@@ -54,7 +55,13 @@ NEEDS_CREDENTIALS = "NEEDS_CREDENTIALS"
 # A pause is shorter than the planned one by up to this share, so that hosts do not come back in step.
 _JITTER = 0.3
 # Failures that no waiting mends.
-_REFUSED = (HostKeyConfirmationRequired, AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm)
+_REFUSED = (
+    HostKeyConfirmationRequired,
+    AuthenticationFailed,
+    HostKeyRevoked,
+    NoCommonAlgorithm,
+    TargetForbidden,
+)
 _HOLDER = "recovery"
 
 

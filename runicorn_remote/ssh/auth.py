@@ -23,7 +23,8 @@ from runicorn_remote.errors import (
     RemoteError,
     Unreachable,
 )
-from runicorn_remote.ssh.keys import load_private_key, read_key_file
+from runicorn_remote.ssh.key_paths import KeyPaths, read_own_key
+from runicorn_remote.ssh.keys import load_private_key
 from runicorn_remote.ssh.known_hosts import HostKey
 from runicorn_remote.ssh.target import Credentials, Target
 
@@ -43,9 +44,10 @@ class Authentication(AuthStrategy):
     Raises `KeyUnusable` and its kinds from the constructor.
     """
 
-    def __init__(self, target: Target, credentials: Credentials) -> None:
+    def __init__(self, target: Target, credentials: Credentials, key_paths: KeyPaths) -> None:
         super().__init__(ssh_config=paramiko.SSHConfig())
         self._target = target
+        self._key_paths = key_paths
         self._credentials: Credentials | None = credentials
         self._agent: Agent | None = None
         try:
@@ -126,7 +128,7 @@ class Authentication(AuthStrategy):
         if path is None:
             return []
         try:
-            return [load_private_key(read_key_file(path), credentials.passphrase)]
+            return [self._key_paths.load(path, credentials.passphrase)]
         except PassphraseRequired:
             # As ssh does: the agent may hold the very key that is encrypted on disk.
             keys = self._agent_keys_of(path) if credentials.use_agent else []
@@ -136,9 +138,9 @@ class Authentication(AuthStrategy):
 
     def _agent_keys_of(self, path: str) -> list[paramiko.PKey]:
         try:
-            key_type, key_base64 = Path(f"{path}.pub").expanduser().read_text("utf-8").split()[:2]
+            key_type, key_base64 = (self._key_paths.read_public(path) or "").split()[:2]
             public = HostKey.of(key_type, key_base64)
-        except (OSError, ValueError):
+        except ValueError:
             return []
         return [key for key in self._agent_keys() if key.asbytes() == public.blob]
 
@@ -157,8 +159,8 @@ class Authentication(AuthStrategy):
             yield key
         for name in _DEFAULT_KEYS:
             try:
-                key = load_private_key(read_key_file(str(Path.home() / ".ssh" / name)))
-            except KeyUnusable:
+                key = load_private_key(read_own_key(Path.home() / ".ssh" / name))
+            except (OSError, ValueError, KeyUnusable):
                 continue
             if key.asbytes() not in offered:
                 yield key

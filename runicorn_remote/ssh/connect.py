@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 
 import fabric
 
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.auth import Authentication
+from runicorn_remote.ssh.dial import dial
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.host_keys import HostKeyPolicy
+from runicorn_remote.ssh.key_paths import KeyPaths
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.target import Credentials, Target
-from runicorn_remote.ssh.translate import login_errors, unreachable
+from runicorn_remote.ssh.target_rules import TargetRules
+from runicorn_remote.ssh.translate import login_errors
 from runicorn_remote.ssh.transport import make_transport_factory
 
 logger = logging.getLogger(__name__)
@@ -24,17 +26,20 @@ class Connector:
     """Opens connections. Stateless; may be called from any thread, for several targets at once."""
 
     def __init__(self, settings: Settings, known_hosts: KnownHostsFile) -> None:
+        """Raises `ValueError` for target rules that cannot be used."""
         self._settings = settings
         self._known_hosts = known_hosts
+        self._key_paths = KeyPaths(settings.key_roots)
+        self._rules = TargetRules(settings.allowed_targets, settings.denied_targets)
 
     def __call__(self, target: Target, credentials: Credentials) -> RemoteHost:
         """Log in to `target`.
 
-        Raises `KeyUnusable` before anything is sent, `Unreachable`, `HostKeyConfirmationRequired`
-        with the key of this very handshake, or `LoginFailed`.
+        Raises `KeyUnusable` and `TargetForbidden` before anything is sent, `Unreachable`,
+        `HostKeyConfirmationRequired` with the key of this very handshake, or `LoginFailed`.
         """
         started = time.monotonic()
-        authentication = Authentication(target, credentials)
+        authentication = Authentication(target, credentials, self._key_paths)
         try:
             connection = self._login(target, authentication)
         finally:
@@ -72,7 +77,7 @@ class Connector:
         )
         # Fabric's default accepts any key. No key is loaded into paramiko, so this sees every one.
         connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known_hosts, target))
-        sock = self._dial(target)
+        sock = dial(target, self._rules, settings.connect_timeout)
         connection.connect_kwargs["sock"] = sock
         try:
             with login_errors(target):
@@ -85,29 +90,3 @@ class Connector:
         finally:
             connection.connect_kwargs.clear()
         return connection
-
-    def _dial(self, target: Target) -> socket.socket:
-        """A TCP connection, all addresses within one deadline. Raises `Unreachable`."""
-        deadline = time.monotonic() + self._settings.connect_timeout
-        try:
-            addresses = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise unreachable(target, error) from error
-        except UnicodeError as error:
-            raise unreachable(target, socket.gaierror(str(error))) from error
-        last: OSError = TimeoutError()
-        for family, kind, protocol, _, address in addresses:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                break
-            sock = None
-            try:
-                sock = socket.socket(family, kind, protocol)
-                sock.settimeout(remaining)
-                sock.connect(address)
-                return sock
-            except OSError as error:
-                if sock is not None:
-                    sock.close()
-                last = error
-        raise unreachable(target, last) from last

@@ -29,15 +29,18 @@ _SCRYPT = bytes.fromhex("2b06010401da47040b")
 
 
 def refuse_endless(data: bytes) -> None:
-    """Raises `KeyUnusable` for a key whose decryption would cost more than any tool makes it cost."""
+    """Raises `KeyUnusable` for a key whose decryption would cost more than any tool makes it cost.
+
+    Raises `ValueError` for one that cannot be read.
+    """
     for block in _BLOCK.finditer(data):
         try:
             if block[1] == b"OPENSSH":
                 _check_openssh(a2b_base64(block[2]))
             else:
                 _check_pkcs8(b64decode(b"".join(block[2].split()), validate=True))
-        except (ValueError, IndexError, StopIteration, RecursionError, struct.error) as error:
-            raise KeyUnusable("The private key cannot be read") from error
+        except (IndexError, StopIteration, RecursionError, struct.error) as error:
+            raise ValueError("the private key is broken") from error
 
 
 def _check_openssh(blob: bytes) -> None:

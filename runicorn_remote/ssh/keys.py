@@ -1,4 +1,4 @@
-"""Private keys: from text or file, in every format OpenSSH users have, to what paramiko signs with.
+"""Private keys: from their text, in every format OpenSSH users have, to what paramiko signs with.
 
 `cryptography` does the reading (OpenSSH, PEM and PKCS#8); paramiko's own loaders cannot read PKCS#8
 and raise bare TypeErrors. DSA keys and keys that live in a hardware token's file are refused by name.
@@ -7,10 +7,7 @@ and raise bare TypeErrors. DSA keys and keys that live in a hardware token's fil
 from __future__ import annotations
 
 import io
-import os
-import stat
 from collections.abc import Callable
-from pathlib import Path
 
 import paramiko
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -26,12 +23,15 @@ from cryptography.hazmat.primitives.serialization import (
 from runicorn_remote.errors import KeyUnusable, PassphraseRequired, PassphraseWrong
 from runicorn_remote.ssh.key_derivation import refuse_endless
 
-MAX_KEY_BYTES = 64 * 1024
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
+class NotAKey(KeyUnusable):
+    """The text is no private key at all, as opposed to one that cannot be used."""
+
+
 def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
-    """A key from its text. Raises `KeyUnusable`, `PassphraseRequired` or `PassphraseWrong`."""
+    """A key from its text. Raises `KeyUnusable`, `NotAKey`, `PassphraseRequired` or `PassphraseWrong`."""
     lines = [line.strip() for line in text.lstrip("\ufeff").strip().splitlines()]
     first = lines[0] if lines else ""
     if first.startswith("PuTTY-User-Key-File"):
@@ -40,15 +40,15 @@ def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
             hint="Convert it: puttygen key.ppk -O private-openssh -o key",
         )
     if first.startswith(("ssh-", "ecdsa-", "sk-")) or "PUBLIC KEY" in first:
-        raise KeyUnusable("This is a public key", hint="Give the private key: the file without .pub.")
+        raise NotAKey("This is a public key", hint="Give the private key: the file without .pub.")
     data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
-    refuse_endless(data)
     if first == "-----BEGIN OPENSSH PRIVATE KEY-----":
         loader: Callable[[bytes, bytes | None], object] = load_ssh_private_key
     else:
         loader = load_pem_private_key
     key: object
     try:
+        refuse_endless(data)
         try:
             key = loader(data, None)
         except TypeError as error:  # how cryptography says: encrypted
@@ -56,7 +56,7 @@ def load_private_key(text: str, passphrase: str | None = None) -> paramiko.PKey:
                 raise PassphraseRequired("The private key is encrypted: its passphrase is needed") from error
             key = _decrypt(loader, data, passphrase)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyUnusable(
+        raise NotAKey(
             "The private key cannot be read",
             hint="RSA, ECDSA and Ed25519 keys in OpenSSH, PEM or PKCS#8 format can be used.",
         ) from error
@@ -81,26 +81,3 @@ def _for_paramiko(key: object) -> paramiko.PKey:
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode("ascii")
         return paramiko.Ed25519Key(file_obj=io.StringIO(text))
     raise KeyUnusable("The type of the private key is not supported", hint="Use RSA, ECDSA or Ed25519.")
-
-
-def read_key_file(path: str) -> str:
-    """The text of a key file; `~` is the server's own home.
-
-    One answer, whatever is wrong with the file: a caller must not learn from it what exists here.
-    Raises `KeyUnusable`.
-    """
-    try:
-        # Non-blocking: a FIFO would hold the request for ever.
-        descriptor = os.open(Path(path).expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("not a regular file")
-            data = stream.read(MAX_KEY_BYTES + 1)
-        if len(data) > MAX_KEY_BYTES or (b"PRIVATE KEY" not in data and b"PuTTY-User-Key-File" not in data):
-            raise ValueError("not a key")
-        return data.decode("utf-8")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise KeyUnusable(
-            "The private key file cannot be used: it is missing, not readable or not a private key",
-            hint="private_key_path is a path on the machine this server runs on.",
-        ) from error

@@ -14,7 +14,7 @@ from runicorn_remote.services import Services
 from runicorn_remote.settings import Settings
 from tests.api.conftest import trust
 from tests.api.user import User, faults, outcome
-from tests.hosts.sshd import SshServer
+from tests.hosts.sshd import KEY_ROOTS, SshServer
 from tests.ssh.tunnel_kit import TcpServer, swallow
 
 pytestmark = pytest.mark.sshd
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.sshd
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=str(tmp_path / "state"), connect_timeout=5.0, banner_timeout=0.3)
+    return Settings(
+        state_dir=str(tmp_path / "state"), key_roots=KEY_ROOTS, connect_timeout=5.0, banner_timeout=0.3
+    )
 
 
 def logins(server: SshServer) -> int:

@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 from runicorn_remote.services import Services
 from runicorn_remote.settings import Settings
 from tests.api.user import User, faults, outcome
+from tests.hosts.sshd import KEY_ROOTS
 from tests.onhost.viewer_host import is_alive
 from tests.ssh.tunnel_kit import TcpServer, swallow, wait_until
 
@@ -54,7 +55,7 @@ SESSION = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=str(tmp_path / "state"), health_timeout=0.3, max_viewers=4)
+    return Settings(state_dir=str(tmp_path / "state"), key_roots=KEY_ROOTS, health_timeout=0.3, max_viewers=4)
 
 
 class Start(threading.Thread):

@@ -24,6 +24,7 @@ import pytest
 import requests
 
 from tests.hosts import processes
+from tests.hosts.sshd import KEY_ROOTS
 from tests.hosts.waiting import until
 
 START_TIMEOUT = 30.0
@@ -59,6 +60,7 @@ class ServerProcess:
         self._token = secrets.token_hex(16)
         self._environment = {
             **clean_environment(),
+            "RUNICORN_REMOTE_KEY_ROOTS": ",".join(KEY_ROOTS),
             _TOKEN_VARIABLE: self._token,
             **(environment or {}),
         }

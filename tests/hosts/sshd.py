@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ import pytest
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 10.0
 _PORT_ATTEMPTS = 5
+# The setting of servers that are to read `client_key` and others below pytest's directories.
+KEY_ROOTS = ("~", tempfile.gettempdir())
 _TOKEN_VARIABLE = "TEST_SSHD_TOKEN"
 
 

@@ -20,7 +20,7 @@ from runicorn_remote.services.connections import Login
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
 from tests.hosts.links import cut_links
-from tests.hosts.sshd import SshServer
+from tests.hosts.sshd import KEY_ROOTS, SshServer
 from tests.hosts.stand_in import SERVES, make_stand_in
 from tests.onhost.viewer_host import is_alive
 from tests.ssh.tunnel_kit import wait_until
@@ -62,7 +62,12 @@ def settings(tmp_path: Path, sshd: SshServer) -> Settings:
     state.mkdir()
     (state / "known_hosts").write_text("\n".join(sshd.known_hosts_lines()) + "\n")
     return Settings(
-        state_dir=str(state), health_timeout=0.5, probe_timeout=2.0, max_restarts=0, reconnect_first=0.05
+        state_dir=str(state),
+        key_roots=KEY_ROOTS,
+        health_timeout=0.5,
+        probe_timeout=2.0,
+        max_restarts=0,
+        reconnect_first=0.05,
     )
 
 

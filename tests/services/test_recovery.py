@@ -34,6 +34,7 @@ from runicorn_remote.ssh.target import Target
 from tests.e2e.user import RemoteAccount, is_refused
 from tests.hosts import processes
 from tests.hosts.faulty_sshd import FaultySshServer
+from tests.hosts.sshd import KEY_ROOTS
 from tests.hosts.stand_in import SERVES, make_stand_in
 from tests.hosts.waiting import until
 
@@ -81,6 +82,7 @@ def settings(tmp_path: Path, host: FaultySshServer) -> Settings:
     (state / "known_hosts").write_text("\n".join(host.known_hosts_lines()) + "\n")
     return Settings(
         state_dir=str(state),
+        key_roots=KEY_ROOTS,
         on_shutdown="keep",
         heartbeat_interval=0.2,
         health_timeout=0.5,
@@ -355,6 +357,18 @@ def test_a_key_file_that_is_gone(services: Services, host: FaultySshServer, tmp_
     assert host.attempts() == attempts
     services.connect(login(host))
     wait_until_back(session)
+
+
+def test_a_host_that_may_no_longer_be_reached(serve: Server, host: FaultySshServer) -> None:
+    first = serve()
+    session_id = start(first, host).id
+    first.close()
+    attempts = host.attempts()
+    second = serve(denied_targets=("127.0.0.0/8",))
+    wait_for(second.viewers.get(session_id), "disconnected", "TARGET_FORBIDDEN")
+    assert host.attempts() == attempts
+    second.close()
+    wait_until_back(serve().viewers.get(session_id))
 
 
 # --- crashes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import struct
 import subprocess
 import time
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from runicorn_remote.errors import KeyUnusable, PassphraseRequired, PassphraseWrong
-from runicorn_remote.ssh.keys import MAX_KEY_BYTES, load_private_key, read_key_file
+from runicorn_remote.ssh.keys import load_private_key
 
 PASSPHRASE = "öpen sesame"
 MAKERS: dict[str, Callable[[], Any]] = {
@@ -105,7 +104,7 @@ def test_what_ssh_keygen_writes(tmp_path: Path, kind: str, form: str, passphrase
         check=True,
         timeout=30,
     )
-    key = load_private_key(read_key_file(str(path)), passphrase or None)
+    key = load_private_key(path.read_text(), passphrase or None)
     assert key.asbytes() == base64.b64decode((tmp_path / "key.pub").read_text().split()[1])
 
 
@@ -254,46 +253,3 @@ def test_costly_key_derivation_is_done(text: str) -> None:
     """These are refused only for what they encrypt."""
     with pytest.raises(PassphraseWrong):
         load_private_key(text, "a wrong guess")
-
-
-# --- files
-
-
-def test_a_file(tmp_path: Path, private_home: Path) -> None:
-    text = text_of("ed25519")
-    (tmp_path / "key").write_text(text)
-    (private_home / "key").write_text(text)
-    assert read_key_file(str(tmp_path / "key")) == text
-    assert read_key_file("~/key") == text
-
-
-def test_a_file_with_crlf_and_bom(tmp_path: Path) -> None:
-    text = "\ufeff" + text_of("rsa", "pem").replace("\n", "\r\n")
-    (tmp_path / "key").write_bytes(text.encode())
-    check(load_private_key(read_key_file(str(tmp_path / "key"))), "rsa")
-
-
-def test_a_putty_file_is_named_as_such(tmp_path: Path) -> None:
-    (tmp_path / "key.ppk").write_text("PuTTY-User-Key-File-3: ssh-ed25519\n")
-    with pytest.raises(KeyUnusable, match="PuTTY"):
-        load_private_key(read_key_file(str(tmp_path / "key.ppk")))
-
-
-def test_files_that_are_no_key_all_get_the_same_answer(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "directory").mkdir()
-    (tmp_path / "text").write_text("a secret of this machine")
-    (tmp_path / "empty").touch()
-    (tmp_path / "binary").write_bytes(b"\xff\xfe PRIVATE KEY")
-    with (tmp_path / "huge").open("wb") as stream:
-        stream.write(text_of("ed25519").encode())
-        stream.truncate(MAX_KEY_BYTES + 1)
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    paths = ["missing", "missing/below", "fifo", "directory", "text", "empty", "binary", "huge", "loop"]
-    odd = ["~no-such-user/key", "/dev/zero", "/dev/null", "a\0b", "x" * 5000, "", "\ud800"]
-    answers = set()
-    for path in [*(str(tmp_path / name) for name in paths), *odd]:
-        with pytest.raises(KeyUnusable) as caught:
-            read_key_file(path)
-        answers.add((str(caught.value), caught.value.code, caught.value.hint))
-    assert len(answers) == 1
