@@ -29,9 +29,11 @@ from runicorn_remote._version import __version__
 from runicorn_remote.api.guards import LOCAL_ADDRESS
 from runicorn_remote.app import create_app
 from runicorn_remote.errors import StateError
+from runicorn_remote.private_files import make_private_directory
 from runicorn_remote.redaction import RedactingFormatter, redactor
 from runicorn_remote.services import Services
-from runicorn_remote.services.private_files import make_private_directory
+from runicorn_remote.services.secret_keys import check_available
+from runicorn_remote.services.state_files import refuse_unsafe_state
 from runicorn_remote.services.token import load_token
 from runicorn_remote.settings import Settings, SettingsError
 
@@ -91,9 +93,9 @@ def serve(settings: Settings) -> int:
     configure_logging(settings.log_level)
     raise_descriptor_limit()
     try:
-        services = Services(settings, token=load_token(settings))
+        services = prepared(settings)
         app = create_app(services=services)
-    except SettingsError as error:
+    except (SettingsError, StateError) as error:
         logger.error("%s", error)
         return 2
     where: dict[str, object] = (
@@ -141,6 +143,17 @@ def serve(settings: Settings) -> int:
     return 0
 
 
+def prepared(settings: Settings) -> Services:
+    """The services, once what they rely on is in order. Raises `SettingsError` and `StateError`."""
+    refuse_unsafe_state(settings.resolved_state_dir())
+    check_available(settings)
+    services = Services(settings, token=load_token(settings))
+    with contextlib.suppress(StateError):  # a list that cannot be read is said where it is used
+        if not settings.store_secrets and services.saved_connections.has_secrets():
+            logger.warning("connections.json has secrets, which are not used; the next save removes them")
+    return services
+
+
 def make_room_for_socket(path: Path) -> None:
     """Have a directory that only its owner may enter, and nothing where the socket is to be.
 
@@ -167,7 +180,7 @@ def wsgi_app() -> Flask:
     """
     settings = Settings.load()
     configure_logging(settings.log_level)
-    services = Services(settings, token=load_token(settings))
+    services = prepared(settings)
     app = create_app(services=services)
     services.start()
     atexit.register(services.close)

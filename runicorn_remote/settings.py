@@ -61,6 +61,8 @@ class Settings:
 
     # Files.
     state_dir: str | None = None
+    store_secrets: bool = True
+    secret_key: str = "file"  # noqa: S105 (a place)
 
     # SSH.
     connect_timeout: float = 10.0
@@ -108,6 +110,8 @@ class Settings:
             )
         if self.on_shutdown not in ("stop", "keep"):
             raise SettingsError(f"on_shutdown: {self.on_shutdown!r} is not stop or keep")
+        if self.secret_key not in ("file", "keyring", "credential"):
+            raise SettingsError(f"secret_key: {self.secret_key!r} is not file, keyring or credential")
         if self.slow_requests >= self.threads:
             raise SettingsError("slow_requests: must be below threads, so that status always finds a thread")
 

@@ -16,6 +16,8 @@ bp = Blueprint(
     "saved_connections", __name__, url_prefix="/api/remote", description="Saved servers and profiles"
 )
 
+_NO_SECRETS = "Passwords, passphrases and keys were not saved: this server stores none (store_secrets)."
+
 
 @bp.get("/connections/saved")
 @bp.response(200, SavedConnectionsSchema)
@@ -29,5 +31,6 @@ def get_saved_connections() -> dict[str, Any]:
 @bp.response(200, SavedSchema)
 def save_connections(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Replace the whole list. A secret that is absent from a known entry is kept."""
-    services().saved_connections.replace(entries)
-    return {"ok": True, "message": "Connections saved successfully"}
+    complete = services().saved_connections.replace(entries)
+    answer = {"ok": True, "message": "Connections saved successfully"}
+    return answer if complete else {**answer, "warning": _NO_SECRETS}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from runicorn_remote.cli.login import credential_options, read_password
-from runicorn_remote.cli.output import Table, print_table, printable
+from runicorn_remote.cli.output import Table, print_table, printable, say
 from runicorn_remote.cli.profiles import Entry, find_entry
 from runicorn_remote.cli.target import SSH_PORT, Target, shown_address, target_argument
 from runicorn_remote.cli.verb import Verb, client_verb, shared_options
@@ -84,8 +84,14 @@ def add(verb: Verb, name: str, target: Target, credentials: dict[str, Any]) -> N
         for other in verb.client.saved_connections()
         if not (other["kind"] == "server" and other["id"] == entry["id"])
     ]
-    verb.client.save_connections([*others, entry])
-    verb.answer({"ok": True, "id": entry["id"]}, lambda: click.echo(f"Saved {printable(entry['id'])}"))
+    warning = verb.client.save_connections([*others, entry]).get("warning")
+    answer = {"ok": True, "id": entry["id"]}
+    verb.answer(
+        {**answer, "warning": warning} if warning else answer,
+        lambda: click.echo(f"Saved {printable(entry['id'])}"),
+    )
+    if warning:
+        say(warning)
 
 
 @saved.command()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from runicorn_remote.client.api_client import SLOW, ApiClient
 from runicorn_remote.client.host_key import OnHostKey
-from runicorn_remote.client.shapes import Connected, Connection, KnownHost, Ok, Removed
+from runicorn_remote.client.shapes import Connected, Connection, KnownHost, Ok, Removed, Saved
 
 DEFAULT_SSH_PORT = 22
 
@@ -89,13 +89,13 @@ class ConnectionMethods(ApiClient):
         """
         return cast("list[dict[str, Any]]", self._get("/connections/saved")["connections"])
 
-    def save_connections(self, connections: Iterable[Mapping[str, Any]]) -> Ok:
-        """Replace the whole list: `{"ok", "message"}`.
+    def save_connections(self, connections: Iterable[Mapping[str, Any]]) -> Saved:
+        """Replace the whole list: `{"ok", "message"}`, and `"warning"` if the server stores no secrets.
 
         A secret that is missing from a known entry is kept; None, or a `hasSaved…` that is False,
         forgets it.
         """
-        return cast("Ok", self._post("/connections/saved", [dict(entry) for entry in connections]))
+        return cast("Saved", self._post("/connections/saved", [dict(entry) for entry in connections]))
 
 
 def login(

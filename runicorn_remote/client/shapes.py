@@ -10,6 +10,10 @@ class Ok(TypedDict):
     message: str
 
 
+class Saved(Ok, total=False):
+    warning: str  # only if the server stores no secrets, and was given some
+
+
 class Connected(TypedDict):
     ok: bool
     connection_id: str  # user@host:port

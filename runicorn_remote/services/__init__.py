@@ -15,6 +15,7 @@ from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.recovery import Recovery
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
+from runicorn_remote.services.secret_keys import places
 from runicorn_remote.services.session_store import SessionStore
 from runicorn_remote.services.start_jobs import StartJobs
 from runicorn_remote.services.ui_preferences import UiPreferences
@@ -45,7 +46,9 @@ class Services:
         self.ui_preferences = UiPreferences(state_dir / "ui_preferences.json")
         self.known_hosts = KnownHosts(state_dir / "known_hosts")
         self.saved_connections = SavedConnections(
-            state_dir / "connections.json", SecretBox(state_dir / ".secret.key")
+            state_dir / "connections.json",
+            SecretBox(*places(settings)),
+            store_secrets=settings.store_secrets,
         )
         try:
             self._connector = Connector(settings, self.known_hosts.file)

@@ -8,21 +8,21 @@ and our own writers take `connections.json.lock`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runicorn_remote import redaction
 from runicorn_remote.errors import InvalidValue, SavedServerNotFound, StateError
-from runicorn_remote.services.private_files import (
-    make_private_directory,
+from runicorn_remote.private_files import (
     read_private,
     state_lock,
     write_private,
 )
 from runicorn_remote.services.saved_entries import (
     FLAGS,
+    MAX_FILE_BYTES,
     SECRET_FIELDS,
     Arranged,
     Entry,
@@ -40,11 +40,11 @@ from runicorn_remote.services.secret_box import SecretBox, is_token
 logger = logging.getLogger(__name__)
 
 MAX_ENTRIES = 1000
-MAX_FILE_BYTES = 16 * 1024 * 1024
 
 # Inside the class below `list` is its method.
 Entries = list[Entry]
 Items = list[Any]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class SavedConnections:
     """Lists, replaces and looks up saved entries. May be called from any thread.
 
     Every method raises `StateError` if the file cannot be used; it is not changed then. `lock_timeout`
-    is in seconds.
+    is in seconds. Without `store_secrets` no secret is written, those in the file are not used, and they
+    are gone with the next save.
     """
 
     def __init__(
@@ -79,40 +80,79 @@ class SavedConnections:
         box: SecretBox,
         redactor: redaction.Redactor = redaction.redactor,
         lock_timeout: float = 10.0,
+        *,
+        store_secrets: bool = True,
     ) -> None:
         self._path = path
         self._box = box
         self._redactor = redactor
         self._lock_path = path.with_name(path.name + ".lock")
         self._lock_timeout = lock_timeout
+        self._store_secrets = store_secrets
 
     def list(self) -> Entries:
         """All servers and connections, without their secrets; servers with the three `hasSaved…` flags."""
-        return [self._masked(entry) for entry in self._load().shown]
 
-    def replace(self, entries: Sequence[Any]) -> None:
-        """Save `entries` as the whole new list.
+        def mask(stored: Arranged) -> tuple[Entries, bool]:
+            masked = [self._masked(entry) for entry in stored.shown]
+            return [entry for entry, _ in masked], all(readable for _, readable in masked)
+
+        return self._consistently(mask)
+
+    def replace(self, entries: Sequence[Any]) -> bool:
+        """Save `entries` as the whole new list; whether all their secrets were saved.
 
         Absent secrets of known entries are kept; null, an empty text or a `hasSaved…: false` without
         the secret forgets them. Raises `InvalidValue` for a list that cannot be saved.
         """
         posted = self._validated(entries)
-        make_private_directory(self._path.parent)
         with state_lock(self._lock_path, self._lock_timeout):
             stored = self._load()
             keys = {key_of(entry) for entry in posted}
             items = [self._to_store(entry, _before(entry, keys, stored)) for entry in posted]
-            write_private(self._path, self._encoded(items + stored.hidden))
+            items += stored.hidden
+            if not self._store_secrets:
+                items = [_without_secrets(item) for item in items]
+            write_private(self._path, self._encoded(items))
+        return self._store_secrets or not any(map(_has_secrets, posted))
 
     def server(self, server_id: str) -> SavedServer:
         """The server with its secrets. Raises `SavedServerNotFound`."""
-        for entry in self._load().shown:
-            if entry["kind"] == "server" and entry["id"] == server_id:
-                return self._opened(entry)
-        raise SavedServerNotFound(server_id[:200])
+
+        def find(stored: Arranged) -> tuple[SavedServer, bool]:
+            entry = stored.get(("server", server_id))
+            if entry is None:
+                raise SavedServerNotFound(server_id[:200])
+            opened = self._opened(entry)
+            return opened, not opened.unreadable
+
+        return self._consistently(find)
+
+    def has_secrets(self) -> bool:
+        """Whether there are any in the file, used or not."""
+        stored = self._load()
+        return any(_has_secrets(item) for item in (*stored.shown, *stored.hidden))
+
+    def _consistently(self, use: Callable[[Arranged], tuple[Answer, bool]]) -> Answer:
+        """What `use` makes of the file. It says whether it could read all secrets.
+
+        If not, the key may have been changed between our look at the file and that at the key: once more.
+        """
+        data = self._data()
+        answer, readable = use(self._arranged(data))
+        if not readable:
+            again = self._data()
+            if again != data:
+                answer, _ = use(self._arranged(again))
+        return answer
 
     def _load(self) -> Arranged:
-        data = read_private(self._path, MAX_FILE_BYTES)
+        return self._arranged(self._data())
+
+    def _data(self) -> bytes | None:
+        return read_private(self._path, MAX_FILE_BYTES)
+
+    def _arranged(self, data: bytes | None) -> Arranged:
         if data is None:
             return arrange([])
         try:
@@ -210,18 +250,19 @@ class SavedConnections:
         self._redactor.register([text])
         return text
 
-    def _masked(self, entry: Entry) -> Entry:
-        secrets = {name: entry[name] for name in SECRET_FIELDS if entry.get(name)}
+    def _masked(self, entry: Entry) -> tuple[Entry, bool]:
+        """-> without its secrets, and whether all of them can be read."""
+        secrets = {name: entry[name] for name in self._used(entry)}
+        opened = {name: self._open(secrets[name]) for name in FLAGS if name in secrets}
         result = {name: value for name, value in entry.items() if name not in SECRET_FIELDS}
         if entry["kind"] == "server":
             for name, flag in FLAGS.items():
-                result[flag] = name in secrets and bool(self._open(secrets[name]))
+                result[flag] = bool(opened.get(name))
             result["hasSavedPrivateKey"] = result["hasSavedPrivateKey"] or bool(entry.get("privateKeyPath"))
-        return result
+        return result, None not in opened.values()
 
     def _opened(self, entry: Entry) -> SavedServer:
-        stored = {name: entry[name] for name in FLAGS if entry.get(name)}
-        secrets = {name: self._open(value) for name, value in stored.items()}
+        secrets = {name: self._open(entry[name]) for name in FLAGS if name in self._used(entry)}
         auth_method = entry.get("authMethod")
         return SavedServer(
             id=entry["id"],
@@ -233,6 +274,10 @@ class SavedConnections:
             unreadable=tuple(name for name, value in secrets.items() if value is None),
             **{name: value or None for name, value in secrets.items()},
         )
+
+    def _used(self, entry: Entry) -> Items:
+        """The names of the stored secrets that count."""
+        return [name for name in SECRET_FIELDS if self._store_secrets and entry.get(name)]
 
     def _encoded(self, items: Items) -> bytes:
         try:
@@ -255,3 +300,14 @@ def _before(entry: Entry, posted_keys: set[Key], stored: Arranged) -> Entry:
         renamed = (other for other in stored.shown if is_same_account(other, entry))
         known = next((other for other in renamed if key_of(other) not in posted_keys), None)
     return known or {}
+
+
+def _has_secrets(item: Any) -> bool:
+    return isinstance(item, dict) and any(normalised(item).get(name) for name in SECRET_FIELDS)
+
+
+def _without_secrets(item: Any) -> Any:
+    """Also of an entry that is shown to nobody."""
+    if not _has_secrets(item):
+        return item
+    return {name: value for name, value in normalised(item).items() if name not in SECRET_FIELDS}

@@ -31,6 +31,7 @@ FLAGS = {
     "passphrase": "hasSavedPassphrase",
 }
 DEFAULT_PORT = 22
+MAX_FILE_BYTES = 16 * 1024 * 1024
 
 _SPELLINGS = {
     "private_key_path": "privateKeyPath",

@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from runicorn_remote.errors import StateError
-from runicorn_remote.services.private_files import make_private_directory, read_private, write_private
+from runicorn_remote.private_files import make_private_directory, read_private, write_private
 
 logger = logging.getLogger(__name__)
 

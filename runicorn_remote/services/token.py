@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runicorn_remote.errors import StateError
+from runicorn_remote.private_files import read_private
 from runicorn_remote.redaction import redactor
-from runicorn_remote.services.private_files import read_private
 from runicorn_remote.settings import Settings, SettingsError
 
 VARIABLE = "RUNICORN_REMOTE_TOKEN"

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runicorn_remote.errors import StateError
-from runicorn_remote.services.private_files import (
-    make_private_directory,
+from runicorn_remote.private_files import (
     read_private,
     state_lock,
     write_private,
@@ -78,7 +77,6 @@ class UiPreferences:
         self._change(change)
 
     def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
-        make_private_directory(self._path.parent)
         with state_lock(self._lock_path, _LOCK_TIMEOUT):
             preferences = self._load()
             change(preferences)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from runicorn_remote.errors import StateError
+from runicorn_remote.private_files import read_private, state_lock, write_private
 from runicorn_remote.ssh.known_hosts import HostEntries, HostKey, KnownHostsText, Verdict
 from runicorn_remote.ssh.known_hosts_edit import ListedKey, accepted, listed, removed
 
-_POLL_INTERVAL = 0.02
+MAX_BYTES = 64 * 1024 * 1024
 
 
 class KnownHostsFile:
@@ -27,9 +22,11 @@ class KnownHostsFile:
     is empty. Every method raises `StateError` when the file cannot be read, and then leaves it alone.
     """
 
-    def __init__(self, path: Path, lock_timeout: float = 10.0) -> None:
+    def __init__(self, path: Path, lock_timeout: float = 10.0, *, read_only: bool = False) -> None:
+        """`read_only`: not even the mode of the file is put right."""
         self.path = path
         self._lock_timeout = lock_timeout
+        self._read_only = read_only
 
     def lookup(self, host: str, port: int) -> HostEntries:
         """All keys stored for this host, in file order."""
@@ -60,112 +57,36 @@ class KnownHostsFile:
         return self._edit(lambda document: removed(document, host, port, key_type))
 
     def _edit(self, change: Callable[[KnownHostsText], str]) -> bool:
-        with self._locked():
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        with _failing_with(code="KNOWN_HOSTS_UNWRITABLE"), state_lock(lock, self._lock_timeout):
             document = self._read()
             text = change(document)
             if text == document.text:
                 return False
-            self._replace(text)
+            write_private(self.path, text.encode("utf-8", "surrogateescape"))
             return True
 
     def _read(self) -> KnownHostsText:
-        try:
-            with open(self.path, "rb", opener=_open_without_waiting) as stream:
-                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    raise StateError(
-                        f"{self.path}: not a regular file",
-                        code="KNOWN_HOSTS_UNREADABLE",
-                        hint=_UNREADABLE_HINT,
-                    )
-                content = stream.read()
-        except FileNotFoundError:
-            content = b""
-        except OSError as error:
-            raise StateError(
-                f"{self.path}: cannot be read: {error.strerror or error}",
-                code="KNOWN_HOSTS_UNREADABLE",
-                hint=_UNREADABLE_HINT,
-            ) from error
+        with _failing_with(code="KNOWN_HOSTS_UNREADABLE"):
+            content = read_private(self.path, MAX_BYTES, close_to_others=not self._read_only)
         # Bytes that are not UTF-8 go through unchanged.
-        return KnownHostsText(content.decode("utf-8", "surrogateescape"))
-
-    def _replace(self, text: str) -> None:
-        # A link (into a dotfiles repository, say) stays one: what it points to is replaced.
-        target = Path(os.path.realpath(self.path))
-        temporary: str | None = None
-        try:
-            _make_private_directory(target.parent)
-            # mkstemp creates with 0600, and the replaced file keeps that: whom we know is private.
-            descriptor, temporary = tempfile.mkstemp(
-                dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
-            )
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(text.encode("utf-8", "surrogateescape"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-            temporary = None
-            _sync_directory(target.parent)
-        except OSError as error:
-            raise StateError(
-                f"{self.path}: cannot be written: {error.strerror or error}",
-                code="KNOWN_HOSTS_UNWRITABLE",
-                hint="The file is as it was. Check the directory's permissions and the free space.",
-            ) from error
-        finally:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock_path = f"{self.path}.lock"
-        try:
-            _make_private_directory(self.path.parent)
-            # A lock object a use: threads of this process then exclude each other as processes do.
-            lock = FileLock(lock_path, timeout=self._lock_timeout, mode=0o600)
-            lock.acquire(poll_interval=_POLL_INTERVAL)
-        except Timeout as error:
-            raise StateError(
-                f"{self.path}: another process is writing it, and its lock was not free within "
-                f"{self._lock_timeout:g} s",
-                code="KNOWN_HOSTS_LOCKED",
-                hint="Try again; if it stays, see which process holds the lock file beside it.",
-            ) from error
-        except (OSError, NotImplementedError) as error:
-            raise StateError(
-                f"{lock_path}: cannot be locked: {getattr(error, 'strerror', None) or error}",
-                code="KNOWN_HOSTS_UNWRITABLE",
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+        return KnownHostsText((content or b"").decode("utf-8", "surrogateescape"))
 
 
-_UNREADABLE_HINT = "Repair the file or move it away. It was not overwritten."
+@contextmanager
+def _failing_with(code: str) -> Iterator[None]:
+    """The codes and hints of this file in place of those that all files have."""
+    try:
+        yield
+    except StateError as error:
+        if error.code in _HINTS:
+            raise
+        code = "KNOWN_HOSTS_LOCKED" if error.code == "STATE_LOCKED" else code
+        raise StateError(error.reason, code=code, hint=_HINTS[code]) from error
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a FIFO in its place must not make us wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _make_private_directory(path: Path) -> None:
-    """Create what is missing of `path` with 0700; what exists keeps its mode."""
-    for directory in reversed([path, *path.parents]):
-        if not directory.is_dir():
-            directory.mkdir(mode=0o700, exist_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the replacement survive a power cut, where directories can be synced."""
-    if os.name == "nt":
-        return
-    # Some network file systems refuse; the file itself is written.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+_HINTS = {
+    "KNOWN_HOSTS_UNREADABLE": "Repair the file or move it away. It was not overwritten.",
+    "KNOWN_HOSTS_UNWRITABLE": "The file is as it was. Check the directory's permissions and the free space.",
+    "KNOWN_HOSTS_LOCKED": "Try again; if it stays, see which process holds the lock file.",
+}

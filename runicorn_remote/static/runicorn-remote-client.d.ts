@@ -51,6 +51,11 @@ export interface Ok {
   message: string;
 }
 
+/** `warning`: only if the server stores no secrets, and was given some. */
+export interface Saved extends Ok {
+  warning?: string;
+}
+
 export interface Connected {
   ok: boolean;
   /** user@host:port */
@@ -296,7 +301,7 @@ export class RunicornRemoteClient {
   listViewerSessions(request?: RequestOptions): Promise<ListOf<ViewerSession, 'sessions'>>;
 
   savedConnections(request?: RequestOptions): Promise<ListOf<SavedEntry, 'connections'>>;
-  saveConnections(connections: SavedEntry[], request?: RequestOptions): Promise<Ok>;
+  saveConnections(connections: SavedEntry[], request?: RequestOptions): Promise<Saved>;
 }
 
 export default RunicornRemoteClient;

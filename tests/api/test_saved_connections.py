@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+
+from runicorn_remote.app import create_app
+from runicorn_remote.settings import Settings
 
 URL = "/api/remote/connections/saved"
 SERVER = {
@@ -162,3 +166,14 @@ def test_json_that_is_none_is_a_400(client: FlaskClient, body: str) -> None:
 
 def test_another_content_type_is_a_415(client: FlaskClient) -> None:
     assert client.post(URL, data="[]", content_type="text/plain").status_code == 415
+
+
+@pytest.mark.parametrize("store_secrets", [True, False])
+def test_a_server_that_stores_no_secrets_says_so(tmp_path: Path, store_secrets: bool) -> None:
+    settings = Settings(state_dir=str(tmp_path), frontend="off", store_secrets=store_secrets)
+    client = create_app(settings).test_client()
+    assert ("warning" in save(client, [{**SERVER, "password": "hunter2"}])) is not store_secrets
+    [entry] = client.get(URL).json["connections"]
+    assert entry["hasSavedPassword"] is store_secrets
+    # What the web page posts back then has no secret in it.
+    assert "warning" not in save(client, [entry])

@@ -22,6 +22,7 @@ from runicorn_remote.settings import Settings, SettingsError
 from tests.hosts.server import REPOSITORY
 
 VERBS = ("connect", "disconnect", "envs", "start", "stop", "ls", "browse")
+LOCAL_VERBS = ("rotate-key",)
 SUBVERBS = ("hosts list", "hosts accept", "hosts remove", "saved list", "saved add", "saved remove")
 
 
@@ -56,7 +57,7 @@ def test_targets_that_are_none(text: str) -> None:
     assert result.exit_code == 2
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *SUBVERBS, "serve", "demo", "hosts", "saved"])
+@pytest.mark.parametrize("verb", [*VERBS, *SUBVERBS, *LOCAL_VERBS, "serve", "demo", "hosts", "saved"])
 def test_help(verb: str) -> None:
     for flag in ("--help", "-h"):
         result = CliRunner().invoke(command_line, [*verb.split(), flag])
@@ -164,7 +165,7 @@ def test_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 def test_every_client_verb_is_listed() -> None:
-    found = set(command_line.commands) - {"serve", "demo"}
+    found = set(command_line.commands) - {"serve", "demo", *LOCAL_VERBS}
     groups = {name for name in found if isinstance(command_line.commands[name], click.Group)}
     assert found - groups == set(VERBS)
     assert groups == {"hosts", "saved"}

@@ -33,7 +33,7 @@ MODULE = pages.REPOSITORY / "runicorn_remote/static/runicorn-remote-client.js"
 NOT_RUN = {
     "README.md": ["what the tests are started with", "runs until Ctrl-C"],
     "docs/clients.md": ["installs packages"],
-    "docs/operators.md": ["installs packages"],
+    "docs/operations.md": ["installs packages"],
     "docs/web.md": ["installs packages, and runs until Ctrl-C", "on the GPU host", "runs until Ctrl-C"],
 }
 

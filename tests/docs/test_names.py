@@ -19,7 +19,7 @@ from tests.docs import pages
 API = pages.REPOSITORY / "docs/api.md"
 TROUBLESHOOTING = pages.REPOSITORY / "docs/troubleshooting.md"
 ABOUT_SETTINGS = [
-    pages.REPOSITORY / "docs/operators.md",
+    pages.REPOSITORY / "docs/operations.md",
     pages.REPOSITORY / "docs/reliability.md",
     TROUBLESHOOTING,
 ]

@@ -113,7 +113,7 @@ def test_nothing_to_remove_is_named(known_hosts: KnownHosts, host: str, key_type
 
 def test_a_file_that_cannot_be_read(known_hosts: KnownHosts) -> None:
     known_hosts.file.path.mkdir()
-    with pytest.raises(StateError, match="cannot be read"):
+    with pytest.raises(StateError, match="not a regular file"):
         known_hosts.list()
-    with pytest.raises(StateError, match="cannot be read"):
+    with pytest.raises(StateError, match="not a regular file"):
         accept(known_hosts)

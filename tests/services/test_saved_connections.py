@@ -21,6 +21,7 @@ from runicorn_remote.redaction import Redactor
 from runicorn_remote.services.saved_connections import MAX_ENTRIES, SavedConnections
 from runicorn_remote.services.saved_entries import _SPELLINGS, FLAGS, SECRET_FIELDS, to_json
 from runicorn_remote.services.secret_box import SecretBox, is_token
+from runicorn_remote.services.secret_keys import KeyFile
 
 KEY_TEXT = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n"
 
@@ -61,7 +62,7 @@ class Shelf:
         self.directory = home / "runicorn"
         self.path = self.directory / "connections.json"
         self.redactor = Redactor()
-        self.box = SecretBox(self.directory / ".secret.key")
+        self.box = SecretBox(KeyFile(self.directory / ".secret.key"))
         self.saved = SavedConnections(self.path, self.box, self.redactor)
 
     def items(self) -> list[Any]:
@@ -652,8 +653,9 @@ import sys
 from pathlib import Path
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
+from runicorn_remote.services.secret_keys import KeyFile
 path = Path(sys.argv[1])
-saved = SavedConnections(path, SecretBox(path.with_name(".secret.key")), lock_timeout=60)
+saved = SavedConnections(path, SecretBox(KeyFile(path.with_name(".secret.key"))), lock_timeout=60)
 for number in range(20):
     saved.replace([{**saved.list()[0], "name": sys.argv[2] + str(number)}])
 """
@@ -701,8 +703,9 @@ from pathlib import Path
 from runicorn_remote.errors import StateError
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
+from runicorn_remote.services.secret_keys import KeyFile
 path = Path(sys.argv[1])
-saved = SavedConnections(path, SecretBox(path.with_name(".secret.key")))
+saved = SavedConnections(path, SecretBox(KeyFile(path.with_name(".secret.key"))))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 try:
     saved.replace([{**saved.list()[0], "password": "x" * 10_000}])
@@ -727,3 +730,36 @@ def test_a_new_secret_that_looks_like_a_token_is_a_text_like_any_other(shelf: Sh
     shelf.saved.replace([server(password=foreign)])
     assert shelf.item()["password"] != foreign
     assert shelf.saved.server("srv_me_gpu_22").password == foreign
+
+
+class TestAServerThatStoresNoSecrets:
+    @pytest.fixture(autouse=True)
+    def stored(self, shelf: Shelf) -> None:
+        """There are some of earlier, one of them in an entry that is shown to nobody."""
+        shelf.saved.replace([server(password="hunter2", api_key="k", privateKeyPath="/k")])
+        shelf.write([*shelf.items(), {"kind": "future", "password": "clear"}])
+        self.stores = shelf.saved
+        shelf.saved = SavedConnections(shelf.path, shelf.box, shelf.redactor, store_secrets=False)
+
+    def test_those_in_the_file_are_not_used(self, shelf: Shelf) -> None:
+        assert shelf.saved.has_secrets()
+        [entry] = shelf.saved.list()
+        assert (entry["hasSavedPassword"], entry["hasSavedPrivateKey"]) == (False, True)
+        found = shelf.saved.server("srv_me_gpu_22")
+        assert (found.password, found.private_key_path, found.unreadable) == (None, "/k", ())
+
+    def test_they_are_there_again_with_the_setting(self, shelf: Shelf) -> None:
+        shelf.saved.list()
+        assert self.stores.server("srv_me_gpu_22").password == "hunter2"
+
+    def test_the_next_save_removes_them(self, shelf: Shelf) -> None:
+        assert shelf.saved.replace(shelf.saved.list())
+        assert not shelf.saved.has_secrets()
+        [shown, hidden] = shelf.items()
+        assert not set(SECRET_FIELDS) & {*shown, *hidden}
+        assert (shown["privateKeyPath"], hidden["kind"]) == ("/k", "future")
+
+    def test_new_ones_are_dropped_and_that_is_told(self, shelf: Shelf) -> None:
+        assert not shelf.saved.replace([server(password="correct horse")])
+        assert "password" not in shelf.item()
+        assert shelf.redactor.redact("correct horse") != "correct horse"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from runicorn_remote.errors import StateError
 from runicorn_remote.services.secret_box import SecretBox, is_token
+from runicorn_remote.services.secret_keys import KeyFile
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def key_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def box(key_file: Path) -> SecretBox:
-    return SecretBox(key_file)
+    return SecretBox(KeyFile(key_file))
 
 
 def test_a_secret_comes_back(box: SecretBox) -> None:
@@ -38,7 +39,7 @@ def test_a_secret_comes_back(box: SecretBox) -> None:
 @settings(deadline=None, max_examples=50)
 @given(text=st.text())
 def test_every_text_comes_back(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    box = SecretBox(tmp_path_factory.getbasetemp() / "hypothesis" / ".secret.key")
+    box = SecretBox(KeyFile(tmp_path_factory.getbasetemp() / "hypothesis" / ".secret.key"))
     token = box.encrypt(text)
     assert is_token(token)
     assert box.decrypt(token) == text
@@ -118,7 +119,8 @@ def test_threads_that_race_for_the_key_share_one(box: SecretBox) -> None:
 def test_processes_that_race_for_the_key_share_one(box: SecretBox, key_file: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from runicorn_remote.services.secret_box import SecretBox\n"
-        "box = SecretBox(Path(sys.argv[1])); print('ready', flush=True)\n"
+        "from runicorn_remote.services.secret_keys import KeyFile\n"
+        "box = SecretBox(KeyFile(Path(sys.argv[1]))); print('ready', flush=True)\n"
         "sys.stdin.read(1); print(box.encrypt('from a process'))"
     )
     command = [sys.executable, "-c", script, str(key_file)]

@@ -89,16 +89,35 @@ def test_a_file_that_was_open_to_others_becomes_private(path: Path) -> None:
 
 @posix_only
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_stays_a_link(path: Path, tmp_path: Path, exists: bool) -> None:
-    target = tmp_path / "dotfiles" / "known_hosts"
+def test_a_link_is_refused(path: Path, tmp_path: Path, exists: bool) -> None:
+    target = tmp_path / "elsewhere"
     if exists:
-        target.parent.mkdir()
-        target.write_text("# mine\n")
+        target.write_text("# not ours\n")
     path.parent.mkdir(parents=True)
     path.symlink_to(target)
-    KnownHostsFile(path).accept("gpu1", 22, A)
+    assert_unusable(path, "symbolic link")
     assert path.is_symlink()
-    assert target.read_text() == ("# mine\n" if exists else "") + f"gpu1 {A}\n"
+    assert target.exists() is exists
+    assert not exists or target.read_text() == "# not ours\n"
+
+
+@posix_only
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may chown")
+def test_a_file_of_another_user_is_refused(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(f"gpu1 {A}\n")
+    os.chown(path, 65534, 65534)
+    assert_unusable(path, "belongs to another user")
+    assert path.read_text() == f"gpu1 {A}\n"
+
+
+@posix_only
+def test_one_that_only_looks_changes_no_mode(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(f"gpu1 {A}\n")
+    path.chmod(0o644)
+    assert KnownHostsFile(path, read_only=True).lookup("gpu1", 22).trusted == (A,)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def assert_unusable(path: Path, reason: str) -> None:
@@ -118,7 +137,7 @@ def assert_unusable(path: Path, reason: str) -> None:
 def test_a_directory_in_its_place(path: Path) -> None:
     path.mkdir(parents=True)
     (path / "precious").touch()
-    assert_unusable(path, "cannot be read")
+    assert_unusable(path, "not a regular file")
     assert (path / "precious").exists()
 
 
@@ -134,7 +153,7 @@ def test_a_fifo_in_its_place_makes_nobody_wait(path: Path) -> None:
 def test_a_link_to_itself(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.symlink_to(path)
-    assert_unusable(path, "cannot be read")
+    assert_unusable(path, "symbolic link")
     assert path.is_symlink()
 
 

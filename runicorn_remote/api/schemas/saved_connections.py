@@ -61,3 +61,6 @@ class SavedConnectionsSchema(Schema):
 class SavedSchema(Schema):
     ok = fields.Boolean()
     message = fields.String()
+    warning = fields.String(
+        metadata={"description": "Only if secrets were not saved, because of the setting store_secrets"}
+    )

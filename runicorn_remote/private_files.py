@@ -15,7 +15,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -62,10 +62,10 @@ def make_private_directory(path: Path) -> None:
         raise StateError(f"The directory {path} cannot be used: {_reason(error)}") from error
 
 
-def read_private(path: Path, max_bytes: int) -> bytes | None:
+def read_private(path: Path, max_bytes: int, *, close_to_others: bool = True) -> bytes | None:
     """The content of a file of ours, None if there is no such file.
 
-    A file that others may read is closed to them on the way.
+    A file that others may read is closed to them on the way, unless nothing is to be changed.
     """
     try:
         _refuse_unsafe_directory(path.parent, os.lstat(path.parent))
@@ -78,7 +78,8 @@ def read_private(path: Path, max_bytes: int) -> bytes | None:
     try:
         status = os.fstat(descriptor)
         _refuse_unsafe_file(path, status)
-        _close_to_others(descriptor, status)
+        if close_to_others:
+            _close_to_others(descriptor, status)
         with open(descriptor, "rb", closefd=False) as stream:
             data = stream.read(max_bytes + 1)
     except OSError as error:
@@ -134,12 +135,35 @@ def create_private(path: Path, data: bytes) -> bool:
     return True
 
 
+def replace_private(source: Path, path: Path) -> None:
+    """Put one file of ours in the place of another, or of none, beside it."""
+    try:
+        for file in (source, path):
+            _refuse_unsafe_target(file)
+        os.replace(source, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    _sync_directory(path.parent)
+
+
+def remove_private(path: Path) -> None:
+    """Remove a file of ours, if it is there."""
+    try:
+        _refuse_unsafe_target(path)
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    _sync_directory(path.parent)
+
+
 @contextlib.contextmanager
 def state_lock(path: Path, timeout: float) -> Iterator[None]:
     """Keep other processes and threads out for a read, modify, replace; waits at most `timeout` seconds.
 
-    The directory has to exist. `StateError` with the code `STATE_LOCKED` when somebody else holds it.
+    Makes the directory. `StateError` with the code `STATE_LOCKED` when somebody else holds it.
     """
+    make_private_directory(path.parent)
+    # A lock object a use: threads of this process then exclude each other as processes do.
     lock = FileLock(path, timeout=timeout, mode=_FILE_MODE)
     try:
         lock.acquire()
@@ -156,6 +180,27 @@ def state_lock(path: Path, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_directory(path: Path) -> int | None:
+    """The permission bits of a directory of ours, None if there is none. Changes nothing."""
+    return _checked(path, _refuse_unsafe_directory)
+
+
+def check_file(path: Path) -> int | None:
+    """The permission bits of a file of ours, None if there is none. Changes nothing."""
+    return _checked(path, _refuse_unsafe_file)
+
+
+def _checked(path: Path, refuse: Callable[[Path, os.stat_result], None]) -> int | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{path} cannot be used: {_reason(error)}") from error
+    refuse(path, status)
+    return stat.S_IMODE(status.st_mode)
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
@@ -202,7 +247,7 @@ def _refuse_unsafe_directory(path: Path, status: os.stat_result) -> None:
     if _is_foreign(status):
         raise StateError(
             f"The directory {path} belongs to another user (uid {status.st_uid}). "
-            "Choose one of your own with --state-dir."
+            "Take it over with chown, or choose one of your own with --state-dir."
         )
     if _owners_apply() and status.st_mode & _SHARED == _SHARED:
         raise StateError(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runicorn_remote.errors import StateError
-from runicorn_remote.services.private_files import (
+from runicorn_remote.private_files import (
     create_private,
     make_private_directory,
     read_private,
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(state: Path) -> No
 import resource
 from pathlib import Path
 from runicorn_remote.errors import StateError
-from runicorn_remote.services.private_files import create_private, write_private
+from runicorn_remote.private_files import create_private, write_private
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 for write, path in (write_private, {str(path)!r}), (create_private, {str(state / "key")!r}):
     try:
