@@ -4,6 +4,7 @@
     ├── InvalidValue                    a value that parses and cannot be used
     │   ├── InvalidConnectionId
     │   ├── KeyUnusable                 PassphraseRequired, PassphraseWrong
+    │   ├── HostKeyNotSeen
     │   ├── SavedServerMismatch
     │   └── NotADirectory
     ├── AccessDenied                    TokenRequired, TargetForbidden
@@ -80,6 +81,13 @@ class PassphraseRequired(KeyUnusable):
 
 class PassphraseWrong(KeyUnusable):
     code = "PASSPHRASE_WRONG"
+
+
+class HostKeyNotSeen(InvalidValue):
+    """A key to accept that no handshake has shown of late."""
+
+    code = "HOST_KEY_NOT_SEEN"
+    default_hint = "Connect to the host first: accept the key that the 409 shows, within 10 minutes."
 
 
 class SavedServerMismatch(InvalidValue):

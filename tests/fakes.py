@@ -5,9 +5,19 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from runicorn_remote.clock import Clock
 from runicorn_remote.errors import RemoteCommandFailed
 from runicorn_remote.ssh.host import ScriptResult
 from runicorn_remote.ssh.target import Target
+
+
+class AdvancingClock(Clock):
+    """The real one, ahead by `ahead` seconds."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
 
 
 class LocalHost:

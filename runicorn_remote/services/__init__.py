@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.errors import HostKeyConfirmationRequired
 from runicorn_remote.peers import PeerCheck
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
@@ -44,7 +45,7 @@ class Services:
             raise SettingsError(f"allowed_users: {error}") from error
         self.token = token
         self.ui_preferences = UiPreferences(state_dir / "ui_preferences.json")
-        self.known_hosts = KnownHosts(state_dir / "known_hosts")
+        self.known_hosts = KnownHosts(state_dir / "known_hosts", self.clock)
         self.saved_connections = SavedConnections(
             state_dir / "connections.json",
             SecretBox(*places(settings)),
@@ -108,8 +109,15 @@ class Services:
         self.sessions.close()
 
     def _open(self, target: Target, credentials: Credentials) -> RemoteHost:
-        """What the pool logs in with. Viewers that were forgotten there are looked for afterwards."""
-        host = self._connector(target, credentials)
+        """What the pool logs in with: every login, also of a reconnect, goes through here.
+
+        Viewers that were forgotten there are looked for afterwards.
+        """
+        try:
+            host = self._connector(target, credentials)
+        except HostKeyConfirmationRequired as error:
+            self.known_hosts.seen.remember(error.problem)
+            raise
         self.recovery.opened(host)
         return host
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runicorn_remote.clock import Clock
 from runicorn_remote.errors import InvalidValue
+from runicorn_remote.services.seen_host_keys import SeenHostKeys
 from runicorn_remote.ssh.known_hosts import HostKey
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.known_hosts_match import exact_name
@@ -15,17 +18,19 @@ class KnownHosts:
     """May be called from any thread. Every method raises `StateError` when the file cannot be used.
 
     `file` is what the SSH layer judges keys with; it reads the file anew each time, so an accepted
-    key counts at once.
+    key counts at once. `seen` has the keys that may be accepted.
     """
 
-    def __init__(self, path: Path, lock_timeout: float = 10.0) -> None:
+    def __init__(self, path: Path, clock: Clock, lock_timeout: float = 10.0) -> None:
         self.file = KnownHostsFile(path, lock_timeout)
+        self.seen = SeenHostKeys(clock)
 
     def accept(self, host: str, port: int, key_type: str, public_key: str, fingerprint_sha256: str) -> None:
-        """Trust this key for this host, in place of its other keys of that type.
+        """Trust this key, which a handshake has just shown, in place of the host's others of that type.
 
-        `public_key` is `type base64`; a comment behind it is ignored. The type and the fingerprint
-        are what the person was shown and have to be those of the key. Raises `InvalidValue`.
+        A key that is trusted already stays as it is: two pages may ask about the same. `public_key`
+        is `type base64`; a comment behind it is ignored. The type and the fingerprint are what the
+        person was shown and have to be those of the key. Raises `InvalidValue`, `HostKeyNotSeen`.
         """
         host = _without_brackets(host)
         exact_name(host, port)
@@ -36,7 +41,8 @@ class KnownHosts:
             raise InvalidValue("key_type does not match public_key")
         if key.fingerprint_sha256 != fingerprint_sha256:
             raise InvalidValue("fingerprint_sha256 does not match public_key")
-        self.file.accept(host, port, key)
+        self.file.accept(host, port, key, partial(self.seen.check, host, port, key))
+        self.seen.forget(host, port, key)
 
     def list(self) -> list[dict[str, Any]]:
         """One dict for each name of each plain line, in file order.

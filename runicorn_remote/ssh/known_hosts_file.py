@@ -44,13 +44,28 @@ class KnownHostsFile:
         """Every name that is plainly trusted, with its key, in file order."""
         return listed(self._read())
 
-    def accept(self, host: str, port: int, key: HostKey) -> bool:
+    def accept(
+        self, host: str, port: int, key: HostKey, check: Callable[[Verdict], None] | None = None
+    ) -> bool:
         """Make `key` this host's one key of its type. Returns whether the file changed.
+
+        With `check`, a key that is trusted already changes nothing, and `check` may raise when it sees
+        what else the file says about it, under the lock, as it is about to change.
 
         Raises `InvalidValue` for a host that is not exactly one and for a revoked key, `StateError`
         (`KNOWN_HOSTS_LOCKED`, `KNOWN_HOSTS_UNREADABLE`, `KNOWN_HOSTS_UNWRITABLE`).
         """
-        return self._edit(lambda document: accepted(document, host, port, key))
+
+        def change(document: KnownHostsText) -> str:
+            if check is not None:
+                verdict = document.lookup(host, port).judge(key)
+                if verdict.kind == "trusted":
+                    return document.text
+                if verdict.kind != "revoked":
+                    check(verdict)
+            return accepted(document, host, port, key)
+
+        return self._edit(change)
 
     def remove(self, host: str, port: int, key_type: str) -> bool:
         """Forget this host's plain keys of one type. Returns whether there were any; raises `StateError`."""

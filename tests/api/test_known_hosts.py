@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from runicorn_remote.errors import HostKeyProblem
 from runicorn_remote.services import Services
 
 TYPE = "ssh-ed25519"
@@ -27,6 +28,15 @@ ENTRY = {
     "key_base64": BASE64,
     "fingerprint_sha256": FINGERPRINT,
 }
+
+
+@pytest.fixture(autouse=True)
+def shown(services: Services) -> None:
+    """A handshake with each of these has shown the key."""
+    for host, port in (("gpu1", 2222), ("gpu1", 22)):
+        services.known_hosts.seen.remember(
+            HostKeyProblem(host, port, "", TYPE, FINGERPRINT, f"{TYPE} {BASE64}", "unknown")
+        )
 
 
 def accept(client: FlaskClient, **changes: Any) -> Any:
@@ -59,6 +69,14 @@ def test_a_port_as_text(client: FlaskClient) -> None:
     assert accept(client, port="22").status_code == 200
     assert listed(client)["entries"][0]["known_hosts_host"] == "gpu1"
     assert remove(client, port="22").get_json() == {"ok": True, "changed": True}
+
+
+def test_a_key_that_no_handshake_has_shown(client: FlaskClient) -> None:
+    for changes in ({"host": "gpu2"}, {"port": 2223}, {"host": "gpu1.example.org"}):
+        response = accept(client, **changes)
+        assert (response.status_code, response.get_json()["code"]) == (400, "HOST_KEY_NOT_SEEN")
+        assert "Connect to the host first" in response.get_json()["hint"]
+    assert listed(client) == {"entries": []}
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,9 @@ def test_the_examples_are_ones(app: Flask, client: FlaskClient, path: str) -> No
     operation = client.get("/openapi.json").json["paths"][f"/api/remote/{path}"]["post"]
     example = operation["requestBody"]["content"]["application/json"]["example"]
     answer = client.post(f"/api/remote/{path}", json=example)
-    # The key file of the example is not on this machine; nothing else may be wrong with it.
-    assert answer.status_code == 200 or answer.json["code"] == "KEY_UNUSABLE", answer.json
+    # The key file of the example is not on this machine, and no host has shown its host key; nothing else
+    # may be wrong with it.
+    assert answer.status_code == 200 or answer.json["code"] in ("KEY_UNUSABLE", "HOST_KEY_NOT_SEEN")
 
 
 def test_the_browsable_page_needs_no_other_server(client: FlaskClient) -> None:

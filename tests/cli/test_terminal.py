@@ -13,7 +13,7 @@ from runicorn_remote.client import RunicornRemoteClient
 from runicorn_remote.demo.ssh_host import EmbeddedHost
 from tests.cli.conftest import ENVIRONMENT
 from tests.cli.terminal import CTRL_C, Terminal
-from tests.client.conftest import encrypted_key, fingerprint
+from tests.client.conftest import accept, believe, encrypted_key, fingerprint
 from tests.hosts.server import ServerProcess
 from tests.hosts.sshd import SshServer
 from tests.hosts.waiting import until
@@ -26,20 +26,12 @@ def fingerprint_of(host: SshServer) -> str:
     return fingerprint(host.host_keys["ssh-ed25519"])
 
 
-def trust_another_key(client: RunicornRemoteClient, host: SshServer, tmp_path: Path) -> str:
+def trust_another_key(server: ServerProcess, host: SshServer, tmp_path: Path) -> str:
     """Have the server believe that the host has another key; that key's fingerprint."""
     public = encrypted_key(tmp_path / "other", "").with_name("other.pub").read_text()
     key_type, key = public.split()[:2]
     other = f"{key_type} {key}"
-    client.accept_host_key(
-        {
-            "host": host.host,
-            "port": host.port,
-            "key_type": key_type,
-            "public_key": other,
-            "fingerprint_sha256": fingerprint(other),
-        }
-    )
+    believe(server, host, other)
     return fingerprint(other)
 
 
@@ -119,7 +111,7 @@ def test_a_changed_key_takes_its_fingerprint(
     client: RunicornRemoteClient,
     tmp_path: Path,
 ) -> None:
-    other = trust_another_key(client, host, tmp_path)
+    other = trust_another_key(server, host, tmp_path)
     for answer, status in (("yes", 4), (other, 4), (fingerprint_of(host), 0)):
         with Terminal("--url", server.url, "connect", target, *identity) as terminal:
             terminal.expect("WARNING: THE HOST'S IDENTIFICATION HAS CHANGED!")
@@ -136,16 +128,7 @@ def test_a_changed_key_takes_its_fingerprint(
 
 @pytest.fixture
 def password_target(server: ServerProcess, embedded_host: EmbeddedHost, client: RunicornRemoteClient) -> str:
-    (public,) = embedded_host.host_keys.values()
-    client.accept_host_key(
-        {
-            "host": embedded_host.host,
-            "port": embedded_host.port,
-            "key_type": "ssh-ed25519",
-            "public_key": public,
-            "fingerprint_sha256": embedded_host.fingerprint,
-        }
-    )
+    accept(client, embedded_host)
     return f"{embedded_host.username}@{embedded_host.host}:{embedded_host.port}"
 
 

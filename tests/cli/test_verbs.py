@@ -20,7 +20,7 @@ import requests
 from runicorn_remote.client import RunicornRemoteClient
 from runicorn_remote.demo.ssh_host import EmbeddedHost
 from tests.cli.conftest import Result, Run
-from tests.client.conftest import encrypted_key, fingerprint
+from tests.client.conftest import believe, encrypted_key, fingerprint
 from tests.hosts.server import REPOSITORY, ServerProcess, clean_environment
 from tests.hosts.sshd import SshServer
 
@@ -210,19 +210,11 @@ def test_an_unknown_key_is_refused_and_the_way_is_shown(
 
 
 def test_a_changed_key_is_a_loud_refusal(
-    run: Run, host: SshServer, target: str, client: RunicornRemoteClient, tmp_path: Path
+    run: Run, server: ServerProcess, host: SshServer, target: str, tmp_path: Path
 ) -> None:
     line = encrypted_key(tmp_path / "other", "").with_name("other.pub").read_text().strip()
     other = fingerprint(line)
-    client.accept_host_key(
-        {
-            "host": host.host,
-            "port": host.port,
-            "key_type": "ssh-ed25519",
-            "public_key": line,
-            "fingerprint_sha256": other,
-        }
-    )
+    believe(server, host, line)
     refused = run("connect", target)
     assert refused.status == 4
     assert "IDENTIFICATION HAS CHANGED" in refused.err

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from runicorn_remote.client import RunicornRemoteClient, RunicornRemoteError
+from runicorn_remote.client import HostKeyConfirmationRequired, RunicornRemoteClient, RunicornRemoteError
+from runicorn_remote.demo.ssh_host import EmbeddedHost
 from tests.hosts.server import ServerProcess
 from tests.hosts.sshd import SshServer
 from tests.hosts.stand_in import RAISES, SERVES, SLEEPS, make_stand_in
@@ -77,17 +78,18 @@ def trusting(client: RunicornRemoteClient, host: SshServer) -> RunicornRemoteCli
     return client
 
 
-def accept(client: RunicornRemoteClient, host: SshServer) -> None:
-    for key_type, public_key in host.host_keys.items():
-        client.accept_host_key(
-            {
-                "host": host.host,
-                "port": host.port,
-                "key_type": key_type,
-                "public_key": public_key,
-                "fingerprint_sha256": fingerprint(public_key),
-            }
-        )
+def accept(client: RunicornRemoteClient, host: SshServer | EmbeddedHost) -> None:
+    """Have the server see the host's key, and trust it."""
+    with pytest.raises(HostKeyConfirmationRequired) as caught:
+        client.connect(host.host, host.username, host.port, use_agent=False)
+    assert caught.value.host_key.public_key in host.host_keys.values()
+    caught.value.accept()
+
+
+def believe(server: ServerProcess, host: SshServer, public_key: str) -> None:
+    """Have the server trust a key that the host does not have, as if it had been its key before."""
+    with (server.state_dir / "known_hosts").open("a") as stream:
+        stream.write(f"[{host.host}]:{host.port} {public_key}\n")
 
 
 def fingerprint(public_key: str) -> str:

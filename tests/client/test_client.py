@@ -37,7 +37,7 @@ from runicorn_remote.client import (
     ViewerEnded,
     ViewerStartFailed,
 )
-from tests.client.conftest import ENVIRONMENT, encrypted_key, fingerprint
+from tests.client.conftest import ENVIRONMENT, believe, encrypted_key, fingerprint
 from tests.hosts.server import REPOSITORY, ServerProcess
 from tests.hosts.sshd import SshServer
 from tests.hosts.waiting import until
@@ -180,11 +180,14 @@ def test_a_callback_of_one_call_comes_before_that_of_the_client(
 
 
 def test_a_changed_key_shows_both(
-    client: RunicornRemoteClient, host: SshServer, credentials: Account, tmp_path: Path
+    server: ServerProcess,
+    client: RunicornRemoteClient,
+    host: SshServer,
+    credentials: Account,
+    tmp_path: Path,
 ) -> None:
     other = encrypted_key(tmp_path / "other", "").with_suffix(".pub").read_text().strip()
-    key = HostKey(host.host, host.port, "ssh-ed25519", fingerprint(other), other)
-    assert client.accept_host_key(key) == {"ok": True}
+    believe(server, host, other)
     with pytest.raises(HostKeyConfirmationRequired) as caught:
         client.connect(**credentials)
     assert caught.value.host_key.changed
@@ -192,6 +195,17 @@ def test_a_changed_key_shows_both(
     assert caught.value.host_key.fingerprint_sha256 in str(caught.value)
     caught.value.accept()
     assert client.connect(**credentials)["connected"] is True
+
+
+def test_a_key_that_no_host_has_shown_is_refused(
+    client: RunicornRemoteClient, host: SshServer, tmp_path: Path
+) -> None:
+    other = encrypted_key(tmp_path / "other", "").with_suffix(".pub").read_text().strip()
+    with pytest.raises(BadRequest) as caught:
+        client.accept_host_key(HostKey(host.host, host.port, "ssh-ed25519", fingerprint(other), other))
+    assert caught.value.code == "HOST_KEY_NOT_SEEN"
+    assert "Connect to the host first" in str(caught.value.hint)
+    assert client.list_known_hosts() == []
 
 
 def test_a_key_is_forgotten(trusting: RunicornRemoteClient, host: SshServer, credentials: Account) -> None:

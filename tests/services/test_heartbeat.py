@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import requests
 
-from runicorn_remote.clock import Clock
 from runicorn_remote.services import Services
 from runicorn_remote.services.connections import Login
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
+from tests.fakes import AdvancingClock
 from tests.hosts.links import cut_links
 from tests.hosts.sshd import KEY_ROOTS, SshServer
 from tests.hosts.stand_in import SERVES, make_stand_in
@@ -35,15 +35,6 @@ ENDS_WHEN_IDLE = (
     "    os._exit(0)\n"
     "signal.signal(signal.SIGUSR1, end)\n" + SERVES
 )
-
-
-class AdvancingClock(Clock):
-    """The real one, ahead by `ahead` seconds."""
-
-    ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
 
 
 @pytest.fixture(scope="module")

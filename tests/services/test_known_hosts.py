@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from runicorn_remote.errors import InvalidValue, StateError
+from runicorn_remote.errors import HostKeyNotSeen, HostKeyProblem, InvalidValue, StateError
 from runicorn_remote.services.known_hosts import KnownHosts
+from runicorn_remote.services.seen_host_keys import REMEMBERED_FOR
+from runicorn_remote.ssh.known_hosts import HostKey
+from tests.fakes import AdvancingClock
+from tests.ssh.test_known_hosts_file import ed25519
 
 TYPE = "ssh-ed25519"
 BASE64 = "AAAAC3NzaC1lZDI1NTE5AAAAIH0f/b3pvlK4ZYF0QaVeBEx1tvcxGGrlFoCAYwJdpKiy"
@@ -16,8 +20,44 @@ OTHER_TYPE_KEY = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAABAEAAAE="
 
 
 @pytest.fixture
-def known_hosts(tmp_path: Path) -> KnownHosts:
-    return KnownHosts(tmp_path / "known_hosts")
+def clock() -> AdvancingClock:
+    return AdvancingClock()
+
+
+@pytest.fixture
+def known_hosts(tmp_path: Path, clock: AdvancingClock) -> KnownHosts:
+    """A handshake with `gpu1`, on either port, has shown the key."""
+    known_hosts = KnownHosts(tmp_path / "known_hosts", clock)
+    for port in (22, 2222):
+        show(known_hosts, port=port)
+    show(known_hosts, host="::1", port=2222)
+    return known_hosts
+
+
+def show(
+    known_hosts: KnownHosts, *, key: str = f"{TYPE} {BASE64}", host: str = "gpu1", port: int = 22
+) -> None:
+    """A handshake shows `key`, and a person is asked."""
+    shown = HostKey.of(*key.split())
+    verdict = known_hosts.file.lookup(host, port).judge(shown)
+    assert verdict.kind in ("unknown", "changed")
+    known_hosts.seen.remember(
+        HostKeyProblem(
+            host,
+            port,
+            "",
+            shown.type,
+            shown.fingerprint_sha256,
+            str(shown),
+            verdict.kind,
+            expected_public_key=str(verdict.expected) if verdict.expected else None,
+        )
+    )
+
+
+def accept_key(known_hosts: KnownHosts, key: str) -> None:
+    fingerprint = HostKey.of(*key.split()).fingerprint_sha256
+    accept(known_hosts, key_type=key.split()[0], public_key=key, fingerprint_sha256=fingerprint)
 
 
 def accept(known_hosts: KnownHosts, **changes: object) -> None:
@@ -109,6 +149,79 @@ def test_what_is_refused(known_hosts: KnownHosts, changes: dict[str, object], de
 def test_nothing_to_remove_is_named(known_hosts: KnownHosts, host: str, key_type: str) -> None:
     with pytest.raises(InvalidValue, match="it is empty"):
         known_hosts.remove(host, 22, key_type)
+
+
+# --- only what a handshake has shown
+
+
+A, B, C = (str(ed25519(number)) for number in (1, 2, 3))
+
+
+def test_a_key_that_nobody_has_shown(known_hosts: KnownHosts) -> None:
+    for changes in ({"host": "gpu2"}, {"port": 23}, {"host": "gpu1."}):
+        with pytest.raises(HostKeyNotSeen):
+            accept(known_hosts, **changes)
+    with pytest.raises(HostKeyNotSeen):
+        accept_key(known_hosts, A)
+    assert not known_hosts.file.path.exists()
+    accept(known_hosts, host="GPU1")
+
+
+def test_for_ten_minutes(known_hosts: KnownHosts, clock: AdvancingClock) -> None:
+    clock.ahead = REMEMBERED_FOR - 5
+    accept(known_hosts)
+    clock.ahead = REMEMBERED_FOR + 5
+    with pytest.raises(HostKeyNotSeen, match="10 minutes"):
+        accept(known_hosts, port=2222)
+    show(known_hosts, port=2222)
+    accept(known_hosts, port=2222)
+
+
+def test_two_pages_ask_about_the_same_key(known_hosts: KnownHosts) -> None:
+    show(known_hosts)
+    accept(known_hosts)
+    accept(known_hosts)
+    assert known_hosts.remove("gpu1", 22, TYPE)
+    with pytest.raises(HostKeyNotSeen):
+        accept(known_hosts)
+
+
+def test_two_pages_are_shown_different_keys(known_hosts: KnownHosts) -> None:
+    """Whoever says yes second was told that nothing is stored."""
+    show(known_hosts, key=A)
+    show(known_hosts, key=B)
+    accept_key(known_hosts, A)
+    with pytest.raises(HostKeyNotSeen, match="Another key has been accepted"):
+        accept_key(known_hosts, B)
+    assert [entry["key_base64"] for entry in known_hosts.list()] == [A.split()[1]]
+    show(known_hosts, key=B)
+    accept_key(known_hosts, B)
+    assert [entry["key_base64"] for entry in known_hosts.list()] == [B.split()[1]]
+
+
+def test_a_changed_key_replaces_the_one_the_person_was_shown(known_hosts: KnownHosts) -> None:
+    known_hosts.file.path.write_text(f"gpu1 {A}\n")
+    show(known_hosts, key=B)
+    known_hosts.file.path.write_text(f"gpu1 {C}\n")
+    with pytest.raises(HostKeyNotSeen):
+        accept_key(known_hosts, B)
+    known_hosts.file.path.write_text("")
+    accept_key(known_hosts, B)
+
+
+def test_a_trusted_key_stays_beside_others(known_hosts: KnownHosts) -> None:
+    text = f"gpu1 {A}\ngpu1 {B}\n"
+    known_hosts.file.path.write_text(text)
+    accept_key(known_hosts, A)
+    assert known_hosts.file.path.read_text() == text
+
+
+def test_many_challenges_are_forgotten(known_hosts: KnownHosts) -> None:
+    for port in range(1, 2001):
+        known_hosts.seen.remember(HostKeyProblem("x", port, "", TYPE, "", A, "unknown"))
+    assert len(known_hosts.seen._challenges) <= 1000
+    with pytest.raises(HostKeyNotSeen):
+        accept(known_hosts)
 
 
 def test_a_file_that_cannot_be_read(known_hosts: KnownHosts) -> None:
