@@ -16,6 +16,7 @@
     ├── Conflict
     │   ├── HostKeyConfirmationRequired
     │   └── LocalPortInUse
+    ├── IdempotencyKeyReused            for another request
     ├── Busy                            a limit of our own; try again later
     ├── StateError                      our files on disk cannot be read or written
     ├── RemoteCommandFailed             a script on the host failed
@@ -182,6 +183,18 @@ class HostKeyConfirmationRequired(Conflict):
 
 class LocalPortInUse(Conflict):
     code = "LOCAL_PORT_IN_USE"
+
+
+class IdempotencyKeyReused(RemoteError):
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key came with another request before; use a new one")
+
+    @property
+    def detail(self) -> list[dict[str, Any]]:
+        """As of any other field of a request that cannot be."""
+        return [{"loc": ["headers", "Idempotency-Key"], "msg": str(self), "type": "value_error"}]
 
 
 class Busy(RemoteError):

@@ -132,6 +132,12 @@ class Settings:
         values.update({name: value for name, value in (flags or {}).items() if value is not None})
         return cls(**values)
 
+    @property
+    def longest_start(self) -> float:
+        """After so many seconds the start of a viewer has ended, one way or the other."""
+        login = self.connect_timeout + self.banner_timeout + self.auth_timeout
+        return login + self.viewer_start_timeout + self.viewer_stop_timeout + 10 * self.health_timeout
+
     def resolved_state_dir(self) -> Path:
         """Runicorn's own configuration directory, unless `state_dir` says otherwise."""
         if self.state_dir:

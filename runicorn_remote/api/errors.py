@@ -26,6 +26,7 @@ STATUS: dict[type[errors.RemoteError], int] = {
     errors.PathForbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
     errors.SSHError: 500,
     errors.Unreachable: 503,

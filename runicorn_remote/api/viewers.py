@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, json_text, services
@@ -14,6 +15,7 @@ from runicorn_remote.api.schemas.viewers import (
     SessionSchema,
     SessionsSchema,
     StartedSchema,
+    StartHeadersSchema,
     StartSchema,
     StopSchema,
 )
@@ -23,31 +25,39 @@ bp = Blueprint("viewers", __name__, url_prefix="/api/remote/viewer", description
 
 @bp.post("/start")
 @bp.arguments(StartSchema, example=examples.START)
+@bp.arguments(StartHeadersSchema, location="headers")
 @bp.response(200, StartedSchema, example=examples.STARTED)
 @bp.alt_response(202, schema=StartedSchema, example=examples.STARTING, description="With `wait` false")
-def start(body: dict[str, Any]) -> Any:
+def start(body: dict[str, Any], headers: dict[str, Any]) -> Any:
     """Start a viewer and open a local port to it. Answers when it has answered through the tunnel.
 
     With `wait` false the answer is 202 at once, and the session says what becomes of it: its `phase`,
     and, if the start fails, `status` `error` with `errorCode`, `error` and `errorDetail`.
     """
-    request = {
+    values = {
         "login": body["login"],
         "remote_root": body["remote_root"],
         "local_port": body["local_port"],
         "remote_port": body["remote_port"],
         "environment": body["conda_env"],
     }
+    key = headers["idempotency_key"]
     if body["wait"]:
-        session = _start_and_wait(request)
+        session = _start_and_wait(values, key)
         return {"ok": True, "session": session, "message": f"Remote Viewer ready at {session['url']}"}
-    session = services().start_jobs.begin(**request).snapshot()
+    session = _once(key, lambda: services().start_jobs.begin(**values).snapshot())
     return {"ok": True, "session": session, "message": "Remote Viewer is starting"}, 202
 
 
 @slow
-def _start_and_wait(request: dict[str, Any]) -> dict[str, Any]:
-    return services().viewers.start(**request)
+def _start_and_wait(values: dict[str, Any], key: str | None) -> dict[str, Any]:
+    return _once(key, lambda: services().viewers.start(**values))
+
+
+def _once(key: str | None, start: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if key is None:
+        return start()
+    return services().idempotent_starts.once(key, request.get_data(cache=True), start)
 
 
 @bp.post("/stop")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.auth import AuthBase
 
 from runicorn_remote._version import __version__
@@ -28,6 +30,9 @@ START = 300.0
 
 # A login over jump hosts asks once a hop. More than that is a callback that accepts everything.
 _MAX_CONFIRMATIONS = 3
+# For what may be sent again: how often, and after how many seconds.
+_TIMES_AGAIN = 2
+_PAUSE = 0.5
 
 Timeout = float | tuple[float | None, float | None] | None
 
@@ -78,19 +83,31 @@ class ApiClient:
         return self._send("GET", f"/api/remote{path}", query=query, wait=wait)
 
     def _post(
-        self, path: str, body: Any, *, wait: float = QUICK, on_host_key: OnHostKey | None = None
+        self,
+        path: str,
+        body: Any,
+        *,
+        wait: float = QUICK,
+        on_host_key: OnHostKey | None = None,
+        idempotency_key: str | None = None,
     ) -> Any:
-        """Sent once; again only after `on_host_key` said yes to the key it failed on."""
+        """Sent once; again only after `on_host_key` said yes to the key it failed on.
+
+        With an `idempotency_key`, which makes it harmless, also when the connection was cut.
+        """
+        send = partial(
+            self._send, "POST", f"/api/remote{path}", body=body, wait=wait, idempotency_key=idempotency_key
+        )
         decide = on_host_key or self._on_host_key
         if decide is not None:
             for _ in range(_MAX_CONFIRMATIONS):
                 try:
-                    return self._send("POST", f"/api/remote{path}", body=body, wait=wait)
+                    return send()
                 except HostKeyConfirmationRequired as error:
                     if not decide(error.host_key):
                         raise
                     error.accept()
-        return self._send("POST", f"/api/remote{path}", body=body, wait=wait)
+        return send()
 
     def _send(
         self,
@@ -100,12 +117,15 @@ class ApiClient:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         wait: float = QUICK,
+        idempotency_key: str | None = None,
     ) -> Any:
-        response = self.session.request(
+        response = self._request(
+            _TIMES_AGAIN if idempotency_key else 0,
             method,
             self.base_url + path,
             params=query,
             json=body,
+            headers={"Idempotency-Key": f'"{idempotency_key}"'} if idempotency_key else None,
             timeout=self.timeout if self.timeout is not None else (CONNECT_TIMEOUT, wait),
             # The API redirects nowhere, and a body with a password follows nobody elsewhere.
             allow_redirects=False,
@@ -119,6 +139,21 @@ class ApiClient:
         if not isinstance(answer, dict):
             raise unexpected(response)
         return answer
+
+    def _request(self, times_again: int, *arguments: Any, **more: Any) -> requests.Response:
+        """What is cut off before its answer is sent again, so often."""
+        while True:
+            try:
+                return self.session.request(*arguments, **more)
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+                if times_again == 0 or not _was_cut(error) or self._closed.wait(_PAUSE):
+                    raise
+                times_again -= 1
+
+
+def _was_cut(error: requests.RequestException) -> bool:
+    """Whether there was a connection: what nobody takes today, nobody takes in a moment."""
+    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
 
 
 class _Token(AuthBase):

@@ -26,8 +26,9 @@ class RunicornRemoteClient(ConnectionMethods, HostMethods, ViewerMethods):
     number, or a pair (reach, answer), holds for every request instead, the slow ones included.
     `on_host_key` is called with a `HostKey` that is unknown or changed, by `connect`, `start_viewer` and
     `viewer`; if it returns True the key is accepted and the request repeated. Nothing else is ever sent
-    twice. Proxies of the environment are used unless `base_url` is on this machine; redirects are
-    followed nowhere.
+    twice, but the start of a viewer whose connection to the server was cut: it has a key that makes the
+    second the same as the first. Proxies of the environment are used unless `base_url` is on this
+    machine; redirects are followed nowhere.
 
     Errors of the API are `RunicornRemoteError`, a `requests.HTTPError`; see `runicorn_remote.client.errors`.
     May be used from several threads.

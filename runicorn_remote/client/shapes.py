@@ -221,4 +221,5 @@ class StartOptions(_WhereAndWhat, total=False):
     remote_port: int | None
     conda_env: str | None
     saved_server_id: str | None
+    idempotency_key: str | None
     on_host_key: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -47,6 +48,7 @@ class ViewerMethods(ApiClient):
         saved_server_id: str | None = None,
         on_host_key: OnHostKey | None = None,
         wait: bool = True,
+        idempotency_key: str | None = None,
     ) -> StartedViewer:
         """Start a viewer on the host and open a local port to it; returns when it answers there.
 
@@ -59,6 +61,9 @@ class ViewerMethods(ApiClient):
 
         With `wait` False it returns at once with a session that is `connecting`; ask `wait_until` for
         its end. A start that fails is then a session in `error`, with `errorCode` and `errorDetail`.
+
+        Every start has an `idempotency_key`, one made for it unless it is given, and is sent again when
+        the connection to the server is cut: the server starts one viewer for one key.
         """
         body = login(
             host=host,
@@ -80,7 +85,14 @@ class ViewerMethods(ApiClient):
         body.update({name: value for name, value in options.items() if value is not None})
         if not wait:
             body["wait"] = False
-        return cast("StartedViewer", self._post("/viewer/start", body, wait=START, on_host_key=on_host_key))
+        answer = self._post(
+            "/viewer/start",
+            body,
+            wait=START,
+            on_host_key=on_host_key,
+            idempotency_key=idempotency_key or str(uuid.uuid4()),
+        )
+        return cast("StartedViewer", answer)
 
     def stop_viewer(self, *, session_id: str) -> Ok:
         """End a viewer, or cancel one that is starting: `{"ok", "message"}`. Raises `SessionNotFound`."""

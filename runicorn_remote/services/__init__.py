@@ -11,6 +11,7 @@ from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
 from runicorn_remote.services.files import Files
 from runicorn_remote.services.heartbeat import Heartbeat
+from runicorn_remote.services.idempotency import IdempotentStarts
 from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.recovery import Recovery
@@ -81,6 +82,11 @@ class Services:
             accept_hook=self.peers.allows_socket,
         )
         self.start_jobs = StartJobs(self.viewers, self.clock, limit=settings.slow_requests)
+        self.idempotent_starts = IdempotentStarts(
+            self.clock,
+            lambda session_id: self.viewers.get(session_id).snapshot(),
+            patience=settings.longest_start,
+        )
         self.recovery = Recovery(
             settings,
             self.clock,

@@ -16,6 +16,11 @@ export interface RequestOptions {
   timeout?: number;
 }
 
+export interface StartRequestOptions extends RequestOptions {
+  /** The same again is the same viewer; one is made unless it is given. */
+  idempotencyKey?: string;
+}
+
 /** null and undefined mean: not given. */
 export interface Credentials {
   host?: string | null;
@@ -295,7 +300,7 @@ export class RunicornRemoteClient {
     request?: RequestOptions,
   ): Promise<Resources>;
 
-  startViewer(options: StartOptions, request?: RequestOptions): Promise<StartedViewer>;
+  startViewer(options: StartOptions, request?: StartRequestOptions): Promise<StartedViewer>;
   stopViewer(sessionId: string, request?: RequestOptions): Promise<Ok>;
   getViewerSession(sessionId: string, request?: RequestOptions): Promise<ViewerSession>;
   listViewerSessions(request?: RequestOptions): Promise<ListOf<ViewerSession, 'sessions'>>;

@@ -13,7 +13,8 @@
  * `const envs = await client.listCondaEnvs(id)` and `const { envs } = …` are the same array.
  *
  * The last argument of every method is `{ signal, timeout }`: an AbortSignal, and milliseconds. Either ends
- * the wait, not what the server does; a start is cancelled with `stopViewer`. Nothing is sent twice.
+ * the wait, not what the server does; a start is cancelled with `stopViewer`. Nothing is sent twice but a
+ * start whose connection was cut: it has a key that makes the second the same as the first.
  */
 
 const SECOND = 1000;
@@ -21,6 +22,9 @@ const QUICK = 30 * SECOND;
 // The server asks a host first. Longer than the server's own deadlines, which end in better errors.
 const SLOW = 180 * SECOND;
 const START = 300 * SECOND;
+// For what may be sent again: how often, and after which pause.
+const TIMES_AGAIN = 2;
+const PAUSE = SECOND / 2;
 
 /** An answer that is an error. `message` is a sentence for a person, without any secret. */
 export class RunicornRemoteError extends Error {
@@ -145,9 +149,22 @@ export class RunicornRemoteClient {
   /**
    * Start a viewer; resolves when it answers: the options of `connect`, `remoteRoot`, `localPort`,
    * `remotePort`, `condaEnv`. With `wait` false it resolves at once, and the session tells how it goes.
+   *
+   * Every start has an `idempotencyKey` (in the last argument, else one is made) and is sent again when no
+   * answer comes: the server starts one viewer for one key.
    */
-  startViewer(options, request) {
-    return this.#post('/viewer/start', snakeCase(options), START, request);
+  async startViewer(options, { idempotencyKey = newKey(), ...request } = {}) {
+    const body = JSON.stringify(snakeCase(options));
+    const headers = { 'Idempotency-Key': `"${idempotencyKey}"` };
+    for (let left = TIMES_AGAIN; ; left -= 1) {
+      try {
+        return await this.#send('POST', '/api/remote/viewer/start', body, START, request, headers);
+      } catch (error) {
+        // fetch's own error for a connection that is cut; time-outs and signals have others.
+        if (left === 0 || !(error instanceof TypeError)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      }
+    }
   }
 
   /** End a viewer, or cancel one that is starting. */
@@ -185,7 +202,7 @@ export class RunicornRemoteClient {
     return this.#send('POST', `/api/remote${path}`, JSON.stringify(body), wait, request);
   }
 
-  async #send(method, path, body, wait, { signal, timeout = this.#timeout ?? wait } = {}) {
+  async #send(method, path, body, wait, { signal, timeout = this.#timeout ?? wait } = {}, headers = {}) {
     const limit = new AbortController();
     const abort = () => limit.abort(signal.reason);
     const late = () => limit.abort(new DOMException(`No answer within ${timeout} ms`, 'TimeoutError'));
@@ -196,7 +213,7 @@ export class RunicornRemoteClient {
       const response = await this.#reach(path, {
         method,
         body,
-        headers: body === undefined ? this.#headers : { ...this.#headers, 'Content-Type': 'application/json' },
+        headers: { ...this.#headers, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
         cache: 'no-store',
         // The API redirects nowhere, and a body with a password follows nobody elsewhere.
         redirect: 'error',
@@ -224,6 +241,12 @@ export class RunicornRemoteClient {
 }
 
 export default RunicornRemoteClient;
+
+/** A key nobody else has. `randomUUID` is not there in Node 18, and in pages without https. */
+function newKey() {
+  const digits = () => Math.random().toString(36).slice(2);
+  return globalThis.crypto?.randomUUID?.() ?? `${Date.now()}-${digits()}-${digits()}`;
+}
 
 /** `{ privateKeyPath: … }` as `{ private_key_path: … }`, without what is not given. */
 function snakeCase(options) {

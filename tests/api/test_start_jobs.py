@@ -16,6 +16,7 @@ from runicorn_remote.services import Services
 from runicorn_remote.settings import Settings
 from tests.api.test_viewers import assert_nothing_left, is_free, remote_files, sessions, taken_port
 from tests.api.user import User, faults, outcome
+from tests.hosts.sshd import KEY_ROOTS
 from tests.onhost.viewer_host import is_alive
 from tests.ssh.tunnel_kit import TcpServer, swallow, wait_until
 
@@ -25,7 +26,12 @@ pytestmark = pytest.mark.sshd
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        state_dir=str(tmp_path / "state"), health_timeout=0.3, max_viewers=4, threads=4, slow_requests=2
+        state_dir=str(tmp_path / "state"),
+        key_roots=KEY_ROOTS,
+        health_timeout=0.3,
+        max_viewers=4,
+        threads=4,
+        slow_requests=2,
     )
 
 

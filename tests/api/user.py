@@ -74,7 +74,7 @@ def faults(answer: TestResponse) -> set[str]:
     assert set(body) == {"detail", "code"}
     for fault in body["detail"]:
         assert set(fault) == {"loc", "msg", "type"}
-        assert fault["loc"][0] in ("body", "query")
+        assert fault["loc"][0] in ("body", "query", "headers")
         assert isinstance(fault["msg"], str)
         assert fault["type"] in ("missing", "value_error")
     return {fault["loc"][-1] for fault in body["detail"]}

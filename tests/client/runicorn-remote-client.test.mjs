@@ -207,6 +207,21 @@ describe('what goes out', () => {
     assert.equal(urls.length, 1);
   });
 
+  test('a start that was cut off is sent again with the same key', async () => {
+    const keys = [];
+    const failing = async (url, { headers }) => {
+      keys.push(headers['Idempotency-Key']);
+      throw new TypeError('fetch failed', { cause: Object.assign(new Error(), { code: 'ECONNRESET' }) });
+    };
+    const client = new RunicornRemoteClient('http://127.0.0.1:1', { fetch: failing });
+    await errorOf(client.startViewer({ host: 'gpu1', remoteRoot: '~' }));
+    assert.equal(keys.length, 3);
+    assert.equal(new Set(keys).size, 1);
+    assert.match(keys[0], /^"[!#-~]{16,}"$/);
+    await errorOf(client.startViewer({ host: 'gpu1', remoteRoot: '~' }, { idempotencyKey: 'mine' }));
+    assert.equal(keys[3], '"mine"');
+  });
+
   test('the live server under the name localhost', async () => {
     const client = new RunicornRemoteClient(BASE_URL.replace('127.0.0.1', 'localhost'));
     assert.equal((await client.health()).status, 'ok');

@@ -19,8 +19,10 @@ from runicorn_remote.client import (
     HostKeyConfirmationRequired,
     RunicornRemoteClient,
     RunicornRemoteError,
+    ServerError,
     UnexpectedAnswer,
     ValidationFailed,
+    api_client,
 )
 from tests.client.scripted_server import Answer, ScriptedServer
 
@@ -108,6 +110,7 @@ def test_every_error_of_the_server_has_a_kind() -> None:
         403: "Forbidden",
         404: "NotFound",
         409: "Conflict",
+        422: "ValidationFailed",
         500: "ServerError",
     }
     for kind in _subclasses(server_errors.RemoteError):
@@ -228,6 +231,35 @@ def test_nothing_is_sent_twice(answer: Answer) -> None:
     ):
         client.stop_viewer(session_id="1")
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("given", [None, "my own"])
+def test_a_start_that_was_cut_off_is_sent_again_with_the_same_key(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_client, "_PAUSE", 0.01)
+    with ScriptedServer(Answer(None)) as server, RunicornRemoteClient(server.url) as client:
+        with pytest.raises(requests.ConnectionError):
+            client.start_viewer(host="gpu1", username="me", remote_root="~", idempotency_key=given)
+        first = list(server.requests)
+        server.requests.clear()
+        server.answer = Answer(500, {"detail": "No."})
+        with pytest.raises(ServerError):
+            client.start_viewer(host="gpu1", username="me", remote_root="~")
+    assert len(first) == 3
+    (key,) = {request.headers["Idempotency-Key"] for request in first}
+    assert key == '"my own"' if given else len(key) == 38
+    assert len({str(request.body) for request in first}) == 1
+    (refused,) = server.requests
+    assert refused.headers["Idempotency-Key"] != key, "another start, another key"
+
+
+def test_a_server_that_is_not_there_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_client, "_PAUSE", 600)  # longer than any test
+    with ScriptedServer() as server:
+        url = server.url
+    with RunicornRemoteClient(url) as client, pytest.raises(requests.ConnectionError):
+        client.start_viewer(host="gpu1", username="me", remote_root="~")
 
 
 def test_errors_survive_a_process_pool() -> None:

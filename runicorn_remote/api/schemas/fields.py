@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,28 @@ class OptionalText(Text):
         self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> Any:
         return super().deserialize(value, attr, data, **kwargs) or None
+
+
+class IdempotencyKey(fields.String):
+    """A key in double quotes, as the draft of its RFC has it, or bare, as most clients send it.
+
+    https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header, and the strings of
+    RFC 8941, without their escapes. Two fields of the name arrive as one with a comma, and are refused.
+    """
+
+    _FORM = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-+\--:<-\[\]-~]{1,255})')
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's own attribute
+        "form": "Must be 1 to 255 printable ASCII characters, without quotes and backslashes inside.",
+    }
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
+        match = self._FORM.fullmatch(super()._deserialize(value, attr, data, **kwargs))
+        if match is None:
+            raise self.make_error("form")
+        return match[1] or match[2]
 
 
 class WholeNumber(fields.Integer):

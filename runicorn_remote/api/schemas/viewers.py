@@ -6,7 +6,7 @@ from marshmallow import fields
 
 from runicorn_remote.api.base import Schema
 from runicorn_remote.api.schemas.connections import CredentialsSchema
-from runicorn_remote.api.schemas.fields import Flag, OptionalText, Port, Text
+from runicorn_remote.api.schemas.fields import Flag, IdempotencyKey, OptionalText, Port, Text
 
 
 class StartSchema(CredentialsSchema):
@@ -17,6 +17,17 @@ class StartSchema(CredentialsSchema):
     wait = Flag(
         load_default=True,
         metadata={"description": "false: answer 202 at once; the session tells how the start goes"},
+    )
+
+
+class StartHeadersSchema(Schema):
+    idempotency_key = IdempotencyKey(
+        data_key="Idempotency-Key",
+        load_default=None,
+        metadata={
+            "description": "the same again: the session of the first request with it",
+            "maxLength": 257,
+        },
     )
 
 
