@@ -80,6 +80,15 @@ class PeerCheck:
             )
 
 
+def is_another_machine(address: str) -> bool:
+    """Whether a connection's remote address is beyond this machine; that of a unix socket is no address."""
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return not _is_loopback(address)
+
+
 def owner_of(peer: Peer) -> int | None:
     """The user id behind the other end of a connection, or None if it is gone. From any thread."""
     remote = _parse(peer.remote[0])

@@ -36,6 +36,7 @@ from runicorn_remote.services.secret_keys import check_available
 from runicorn_remote.services.state_files import refuse_unsafe_state
 from runicorn_remote.services.token import load_token
 from runicorn_remote.settings import Settings, SettingsError
+from runicorn_remote.systemd_notify import notify
 
 logger = logging.getLogger(__name__)
 
@@ -131,10 +132,12 @@ def serve(settings: Settings) -> int:
         signal.signal(number, _on_signal(services))
     services.start()
     logger.info("runicorn-remote %s listens on %s", __version__, _shown(settings, server))
+    notify(READY=1, STATUS=f"Listening on {_shown(settings, server)}")
     try:
         server.run()
     finally:
         logger.info("Shutting down")
+        notify(STOPPING=1, STATUS="Shutting down")
         server.close()
         if settings.unix_socket:
             Path(settings.unix_socket).unlink(missing_ok=True)

@@ -7,7 +7,8 @@ told from rightful users by what it cannot change:
   `Sec-Fetch-Site`. A page that comes through one of our own tunnels is at `http://localhost:PORT`, the
   same *site* as this server, and a stranger all the same: only the very same origin passes.
 * **other users of the machine**, by the owner of their socket (`runicorn_remote.peers`).
-* **other machines**, by a token, without which the server does not listen to them at all.
+* **other machines**, by a token, without which the server does not listen to them at all, and does not
+  answer them where a foreign WSGI server does.
 
 Every refusal says what a rightful user has to set.
 """
@@ -23,7 +24,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from runicorn_remote.api.base import services
 from runicorn_remote.errors import AccessDenied, TokenRequired
-from runicorn_remote.peers import Peer
+from runicorn_remote.peers import Peer, is_another_machine
 
 # In the WSGI environment, where our own server says which of its addresses a connection came to.
 LOCAL_ADDRESS = "runicorn_remote.local_address"
@@ -40,7 +41,7 @@ _ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key"
 
 
 def register(app: Flask) -> None:
-    for guard in (check_host, check_origin, check_user, check_token, require_json):
+    for guard in (check_host, check_origin, check_machine, check_user, check_token, require_json):
         app.before_request(guard)
     app.after_request(add_headers)
 
@@ -72,6 +73,19 @@ def check_origin() -> Response | None:
             hint="A development server of the frontend can be listed in the setting allowed_origins.",
         )
     return None
+
+
+def check_machine() -> None:
+    """Refuse other machines where no token tells who they are.
+
+    Our own server does not listen to them then; a foreign WSGI server may.
+    """
+    if services().token is None and is_another_machine(request.environ.get("REMOTE_ADDR", "")):
+        raise AccessDenied(
+            "Other machines are let in only with a token, and none is set",
+            code="TOKEN_NOT_SET",
+            hint="Set token_file, or have the server listen on 127.0.0.1.",
+        )
 
 
 def check_user() -> None:

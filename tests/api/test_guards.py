@@ -111,3 +111,26 @@ def test_answers_cannot_be_framed_or_sniffed(client: FlaskClient) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     assert "Set-Cookie" not in headers
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.7"])
+def test_another_machine_needs_a_token_whatever_server_listens_to_it(app: Flask, address: str) -> None:
+    """Under a foreign WSGI server, which may listen anywhere."""
+    for method, path in routes(app):
+        with app.test_client().open(path, method=method, environ_base={"REMOTE_ADDR": address}) as answer:
+            assert (answer.status_code, answer.json["code"]) == (403, "TOKEN_NOT_SET"), (method, path)
+            assert "token_file" in answer.json["hint"]
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "", "localhost", "unix:"]
+)
+def test_this_machine_needs_none(client: FlaskClient, address: str) -> None:
+    assert client.get("/api/health", environ_base={"REMOTE_ADDR": address}).status_code == 200
+
+
+def test_another_machine_with_the_token(settings: Settings) -> None:
+    client = create_app(services=Services(settings, token=TOKEN)).test_client()
+    request = {"path": "/api/remote/status", "environ_base": {"REMOTE_ADDR": "192.0.2.7"}}
+    assert client.get(**request).status_code == 401
+    assert client.get(**request, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
