@@ -69,6 +69,12 @@ STARTING = {
     "message": "Remote Viewer is starting",
 }
 SESSIONS = {"sessions": [SESSION]}
+LOG = {
+    "sessionId": SESSION["sessionId"],
+    "lines": ["INFO: Started server process [9987]", "INFO: Uvicorn running on http://127.0.0.1:38701"],
+    "at": 1767225613000,
+    "live": True,
+}
 STOP = {"session_id": SESSION["sessionId"]}
 ENVIRONMENTS = {
     "ok": True,

@@ -12,6 +12,8 @@ from runicorn_remote.api.base import Blueprint, json_text, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import OkSchema
 from runicorn_remote.api.schemas.viewers import (
+    LogQuerySchema,
+    LogSchema,
     SessionSchema,
     SessionsSchema,
     StartedSchema,
@@ -81,3 +83,12 @@ def sessions() -> Response:
 def status(session_id: str) -> Response:
     """One viewer."""
     return json_text(services().viewers.get(session_id).snapshot_json())
+
+
+@bp.get("/<session_id>/log")
+@bp.arguments(LogQuerySchema, location="query")
+@bp.response(200, LogSchema, example=examples.LOG)
+@slow
+def log(query: dict[str, Any], session_id: str) -> dict[str, Any]:
+    """The last lines of a viewer's log on its host, or what was last seen of it."""
+    return services().viewers.log(session_id, query["tail"])

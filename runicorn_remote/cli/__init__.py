@@ -42,6 +42,7 @@ for _command in (
     viewers.start,
     viewers.list_all,
     viewers.stop,
+    viewers.logs,
     connections.disconnect,
     hosts.hosts,
     saved.saved,

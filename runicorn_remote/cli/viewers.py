@@ -1,10 +1,11 @@
-"""`start`, `stop`, `ls`."""
+"""`start`, `stop`, `logs`, `ls`."""
 
 from __future__ import annotations
 
 import os
 import sys
 import webbrowser
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,7 @@ from runicorn_remote.cli.target import PortType, Target, target_argument
 from runicorn_remote.cli.verb import TOKEN_VARIABLE, Verb, client_verb
 
 if TYPE_CHECKING:
-    from runicorn_remote.client.shapes import ViewerSession
+    from runicorn_remote.client.shapes import ViewerLog, ViewerSession
 
 
 @click.command()
@@ -88,6 +89,19 @@ def stop(verb: Verb, sessions: tuple[str, ...], everything: bool) -> None:
     verb.answer({"ok": True, "stopped": stopped}, lambda: _tell_stopped(stopped))
 
 
+@click.command()
+@click.argument("session", metavar="SESSION")
+@click.option(
+    "-n", "--tail", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many lines."
+)
+@client_verb
+def logs(verb: Verb, session: str, tail: int) -> None:
+    """Print the last lines a viewer has logged on its host; the beginning of its id is enough."""
+    listed = [item["sessionId"] for item in verb.client.list_viewer_sessions()]
+    answer = verb.client.viewer_log(_full_id(session, listed), tail)
+    verb.answer(answer, lambda: _tell_log(answer))
+
+
 @click.command("ls")
 @click.option("--watch", is_flag=True, help="Show it live, until Ctrl-C.")
 @click.option(
@@ -135,6 +149,14 @@ def _tell(session: ViewerSession) -> None:
         f"{session['username']}@{session['host']}\nTo stop it: runicorn-remote stop {session['sessionId']}"
     )
     click.echo(printable(session["url"]))
+
+
+def _tell_log(log: ViewerLog) -> None:
+    for line in log["lines"]:
+        click.echo(printable(line))
+    if not log["live"]:
+        seen = datetime.fromtimestamp(log["at"] / 1000).strftime("%Y-%m-%d %H:%M:%S")
+        say(f"The host cannot be asked now; this is what it said at {seen}")
 
 
 def _open(url: str) -> None:

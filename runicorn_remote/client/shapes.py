@@ -178,6 +178,13 @@ class ViewerSession(TypedDict):
     lastHealthyAt: int | None  # milliseconds since the epoch
 
 
+class ViewerLog(TypedDict):
+    sessionId: str
+    lines: list[str]  # the oldest first
+    at: int  # when it was read, milliseconds since the epoch
+    live: bool  # False: as it was last seen; it cannot be read now
+
+
 class StartedViewer(TypedDict):
     ok: bool
     session: ViewerSession

@@ -17,7 +17,7 @@ from runicorn_remote.client.api_client import SLOW, START, ApiClient
 from runicorn_remote.client.connections import DEFAULT_SSH_PORT, login
 from runicorn_remote.client.errors import RunicornRemoteError, SessionNotFound, ViewerEnded
 from runicorn_remote.client.host_key import OnHostKey
-from runicorn_remote.client.shapes import Ok, StartedViewer, StartOptions, ViewerSession
+from runicorn_remote.client.shapes import Ok, StartedViewer, StartOptions, ViewerLog, ViewerSession
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -101,6 +101,15 @@ class ViewerMethods(ApiClient):
     def get_viewer_session(self, *, session_id: str) -> ViewerSession:
         """One session, as `start_viewer` returns it. Raises `SessionNotFound`."""
         return cast("ViewerSession", self._get(f"/viewer/status/{quote(session_id, safe='')}"))
+
+    def viewer_log(self, session_id: str, tail: int = 100) -> ViewerLog:
+        """The last lines (1 to 1000) of a viewer's log on its host: `{"sessionId", "lines", "at", "live"}`.
+
+        `live` is False for what was last seen of it, while the host cannot be asked. Raises
+        `SessionNotFound`; `LinkLost`, `NotFound` or `Conflict` (not launched yet) if there is nothing.
+        """
+        path = f"/viewer/{quote(session_id, safe='')}/log"
+        return cast("ViewerLog", self._get(path, {"tail": tail}, wait=SLOW))
 
     def list_viewer_sessions(self) -> list[ViewerSession]:
         """All sessions, those that are starting included."""

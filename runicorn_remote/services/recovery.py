@@ -112,6 +112,7 @@ class Recovery:
 
     def process_gone(self, session: ViewerSession, state: ProcessState) -> None:
         """The viewer's process has ended. Idle: that is its end. A crash: start it again, a few times."""
+        session.keep_log(state.log_tail)
         if state.idle_exit:
             if session.end(STOPPED, "The viewer ended itself after a time without requests", "IDLE_EXIT"):
                 logger.info("Session %s: the viewer ended itself when idle", session.id)

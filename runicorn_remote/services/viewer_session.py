@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from runicorn_remote.clock import Clock
-from runicorn_remote.errors import RemoteError
+from runicorn_remote.errors import RemoteError, ViewerStartFailed
 from runicorn_remote.services.session_json import SessionJson
 from runicorn_remote.services.session_store import SessionRecord
 from runicorn_remote.services.start_phases import StartPhases
+from runicorn_remote.services.viewer_log import LogTail
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.tunnel import Tunnel, TunnelCounters
@@ -90,6 +91,8 @@ class ViewerSession:
         self.saved_server_id: str | None = None
         # Whether something of the viewer may be on the host: from the launch until it is known to be gone.
         self.remains = False
+        # The end of its log as it was last seen.
+        self.log: LogTail | None = None
         # The heartbeat's own: when it last asked for the process of a viewer that nobody uses.
         self.asked_when_idle = float("-inf")
         self._clock = clock
@@ -184,6 +187,10 @@ class ViewerSession:
             return self._process
 
     @property
+    def is_starting(self) -> bool:
+        return self.status == CONNECTING
+
+    @property
     def restarting(self) -> bool:
         """Whether the viewer is just being started again after a crash."""
         with self._lock:
@@ -248,8 +255,15 @@ class ViewerSession:
             self._error_detail = error.detail if isinstance(error.detail, dict) else None
             self._phases.end()
             self._ended = self._clock.monotonic()
-            self.credentials = None
-            return True
+        self.credentials = None
+        if isinstance(error, ViewerStartFailed):
+            self.keep_log(error.log_tail)
+        return True
+
+    def keep_log(self, lines: tuple[str, ...]) -> None:
+        """What the host told of the log when the viewer was gone."""
+        if lines:
+            self.log = LogTail(lines, self._clock.time_ms())
 
     # --- what the heartbeat and the recovery find; each is ignored once the session is being stopped
 

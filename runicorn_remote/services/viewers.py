@@ -20,7 +20,7 @@ from runicorn_remote.errors import (
     ViewerExited,
     ViewerStartFailed,
 )
-from runicorn_remote.services import health_check
+from runicorn_remote.services import health_check, viewer_log
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.session_store import SessionRecord, SessionStore
@@ -202,6 +202,10 @@ class Viewers:
     def snapshots_json(self) -> list[str]:
         """The same, each as JSON text."""
         return [session.snapshot_json() for session in self.sessions()]
+
+    def log(self, session_id: str, lines: int) -> dict[str, Any]:
+        """The last lines of a viewer's log. Raises `SessionNotFound`, and what `viewer_log.tail` raises."""
+        return viewer_log.tail(self.get(session_id), lines, self._clock, self._settings.channel_timeout)
 
     def release(self, session: ViewerSession) -> None:
         """End what a session has on its host and here. It stays listed; safe to call again."""

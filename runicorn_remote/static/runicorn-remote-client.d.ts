@@ -207,6 +207,16 @@ export interface ViewerSession {
   lastHealthyAt: number | null;
 }
 
+export interface ViewerLog {
+  sessionId: string;
+  /** The oldest first. */
+  lines: string[];
+  /** When it was read, milliseconds since the epoch. */
+  at: number;
+  /** false: as it was last seen; it cannot be read now. */
+  live: boolean;
+}
+
 export interface StartedViewer {
   ok: boolean;
   session: ViewerSession;
@@ -303,6 +313,7 @@ export class RunicornRemoteClient {
   startViewer(options: StartOptions, request?: StartRequestOptions): Promise<StartedViewer>;
   stopViewer(sessionId: string, request?: RequestOptions): Promise<Ok>;
   getViewerSession(sessionId: string, request?: RequestOptions): Promise<ViewerSession>;
+  viewerLog(sessionId: string, options?: { tail?: number }, request?: RequestOptions): Promise<ViewerLog>;
   listViewerSessions(request?: RequestOptions): Promise<ListOf<ViewerSession, 'sessions'>>;
 
   savedConnections(request?: RequestOptions): Promise<ListOf<SavedEntry, 'connections'>>;

@@ -176,6 +176,11 @@ export class RunicornRemoteClient {
     return this.#get(`/viewer/status/${encodeURIComponent(sessionId)}`, {}, QUICK, request);
   }
 
+  /** The last lines of a viewer's log: `{ sessionId, lines, at, live }`; `{ tail }` is 100, at most 1000. */
+  viewerLog(sessionId, { tail } = {}, request) {
+    return this.#get(`/viewer/${encodeURIComponent(sessionId)}/log`, { tail }, SLOW, request);
+  }
+
   async listViewerSessions(request) {
     return asList(await this.#get('/viewer/sessions', {}, QUICK, request), 'sessions');
   }

@@ -75,6 +75,16 @@ def test_environments(run: Run, trusted_target: str, identity: Identity) -> None
     assert sum(row.startswith("*") for row in rows) == 1
 
 
+def test_logs(run: Run, host: SshServer, started: dict[str, Any]) -> None:
+    (file,) = (host.home / ".local").rglob(f"{started['sessionId']}/viewer.log")
+    file.write_text("one\ntwo\nthree\n")
+    assert run("logs", started["sessionId"][:6], "--tail", "2").out == "two\nthree\n"
+    document = run("logs", started["sessionId"], "--json").document
+    assert (document["lines"][:3], document["live"]) == (["one", "two", "three"], True)
+    says_no(run("logs", "nope", "--json"), 6, "SESSION_NOT_FOUND")
+    assert run("logs", started["sessionId"], "--tail", "0").status == 2
+
+
 def test_browsing(run: Run, host: SshServer, trusted_target: str, identity: Identity) -> None:
     hostile = host.home / "browsed/\x1b]0;owned\x07[red]\nsecond"
     hostile.parent.mkdir()

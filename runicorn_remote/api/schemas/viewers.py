@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from marshmallow import fields
+from marshmallow import fields, validate
 
 from runicorn_remote.api.base import Schema
 from runicorn_remote.api.schemas.connections import CredentialsSchema
-from runicorn_remote.api.schemas.fields import Flag, IdempotencyKey, OptionalText, Port, Text
+from runicorn_remote.api.schemas.fields import Flag, IdempotencyKey, OptionalText, Port, Text, WholeNumber
+from runicorn_remote.services.viewer_log import MOST_LINES
 
 
 class StartSchema(CredentialsSchema):
@@ -86,6 +87,19 @@ class StartedSchema(Schema):
     ok = fields.Boolean()
     session = fields.Nested(SessionSchema)
     message = fields.String()
+
+
+class LogQuerySchema(Schema):
+    tail = WholeNumber(load_default=100, validate=validate.Range(1, MOST_LINES))
+
+
+class LogSchema(Schema):
+    """The end of a viewer's log, oldest line first, without control characters."""
+
+    sessionId = fields.String()
+    lines = fields.List(fields.String())
+    at = fields.Integer(metadata={"description": "when it was read, ms since the epoch"})
+    live = fields.Boolean(metadata={"description": "false: as it was last seen; it cannot be read now"})
 
 
 class SessionsSchema(Schema):
