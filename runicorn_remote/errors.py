@@ -24,6 +24,7 @@
     └── SSHError
         ├── Unreachable                 no SSH service answers there
         ├── LoginFailed                 AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm
+        ├── SshConfigUnusable           ssh_config says something that cannot be done
         └── LinkLost                    an established connection went away
 
 No exception here knows an HTTP status: `runicorn_remote.api.errors` has the one table.
@@ -277,6 +278,12 @@ class HostKeyRevoked(LoginFailed):
 
 class NoCommonAlgorithm(LoginFailed):
     code = "NO_COMMON_ALGORITHM"
+
+
+class SshConfigUnusable(SSHError):
+    """What ssh_config says of a host cannot be read, or cannot be done. Nothing was sent."""
+
+    code = "SSH_CONFIG_UNUSABLE"
 
 
 class LinkLost(SSHError):

@@ -72,6 +72,8 @@ class Settings:
     command_timeout: float = 60.0
     sessions_per_connection: int = 8
     client_banner: str | None = None
+    ssh_config: str = "auto"
+    ssh_config_commands: bool = True
 
     # Limits of the server's own.
     slow_requests: int = 12

@@ -1,19 +1,31 @@
-"""Logging in: TCP, host key, credentials, in that order, and nothing left behind on any failure."""
+"""Logging in: TCP, host key, credentials, in that order, and nothing left behind on any failure.
+
+Through jump hosts, the same once for each: the stream to the next one is a channel of the one before.
+"""
 
 from __future__ import annotations
 
 import logging
+import socket
 import time
+from contextlib import closing
 
 import fabric
+import paramiko
 
+from runicorn_remote.errors import Unreachable
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.auth import Authentication
-from runicorn_remote.ssh.dial import dial
+from runicorn_remote.ssh.chain import Chain
+from runicorn_remote.ssh.dial import dial, dial_through
+from runicorn_remote.ssh.given_keys import GivenKeys
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.host_keys import HostKeyPolicy
 from runicorn_remote.ssh.key_paths import KeyPaths
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
+from runicorn_remote.ssh.proxy_command import ProxyCommand
+from runicorn_remote.ssh.route import Hop, Router
+from runicorn_remote.ssh.ssh_config import SshConfig
 from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.target_rules import TargetRules
 from runicorn_remote.ssh.translate import login_errors
@@ -31,38 +43,52 @@ class Connector:
         self._known_hosts = known_hosts
         self._key_paths = KeyPaths(settings.key_roots)
         self._rules = TargetRules(settings.allowed_targets, settings.denied_targets)
+        self._router = Router(
+            SshConfig(
+                settings.ssh_config, commands=settings.ssh_config_commands, timeout=settings.connect_timeout
+            )
+        )
 
     def __call__(self, target: Target, credentials: Credentials) -> RemoteHost:
-        """Log in to `target`.
+        """Log in to `target`, over its jump hosts, each with time-outs of its own.
 
-        Raises `KeyUnusable` and `TargetForbidden` before anything is sent, `Unreachable`,
-        `HostKeyConfirmationRequired` with the key of this very handshake, or `LoginFailed`.
+        Raises `SshConfigUnusable`, `TargetForbidden` or `KeyUnusable` before anything is sent; `Unreachable`,
+        `HostKeyConfirmationRequired` with the key of this very handshake, or `LoginFailed`, of the
+        first server on the way that it is true of.
         """
         started = time.monotonic()
-        authentication = Authentication(target, credentials, self._key_paths)
-        try:
-            connection = self._login(target, authentication)
-        finally:
-            authentication.close()
+        route = self._router.route(target)
+        for hop in route[1:]:
+            self._rules.check_host(hop.target.host, looked_up_elsewhere=True)
+        chain = Chain()
+        with closing(GivenKeys(credentials, self._key_paths, route[-1].options.identity_agent)) as given:
+            try:
+                for hop in route:
+                    with closing(Authentication(hop, credentials, given)) as authentication:
+                        self._log_in(hop, authentication, chain)
+            except BaseException:
+                chain.close()
+                raise
         host = RemoteHost(
             target,
             credentials.identity,
-            connection,
+            chain,
             sessions=self._settings.sessions_per_connection,
             channel_timeout=self._settings.channel_timeout,
         )
-        connection.transport.settle()
-        logger.info("Logged in to %s in %.2f s", target, time.monotonic() - started)
+        way = "".join(f" through {hop.target}" for hop in route[:-1])
+        logger.info("Logged in to %s%s in %.2f s", target, way, time.monotonic() - started)
         return host
 
-    def _login(self, target: Target, authentication: Authentication) -> fabric.Connection:
+    def _log_in(self, hop: Hop, authentication: Authentication, chain: Chain) -> None:
+        """Add a connection to `chain`, over what it has so far."""
         settings = self._settings
-        stored_types = self._known_hosts.stored_types(target.host, target.port)
+        stored_types = self._known_hosts.stored_types(hop.key_host, hop.key_port)
         connection = fabric.Connection(
-            target.host,
-            user=target.username,
-            port=target.port,
-            # Without lazy, Fabric runs ~/.fabric.py; ssh_config may run commands too.
+            hop.target.host,
+            user=hop.target.username,
+            port=hop.target.port,
+            # Without lazy, Fabric runs ~/.fabric.py; ssh_config is looked up by ourselves.
             config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
             connect_timeout=settings.connect_timeout,
             connect_kwargs={
@@ -76,17 +102,33 @@ class Connector:
             },
         )
         # Fabric's default accepts any key. No key is loaded into paramiko, so this sees every one.
-        connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known_hosts, target))
-        sock = dial(target, self._rules, settings.connect_timeout)
+        connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known_hosts, hop))
+        sock = self._dial(hop, chain)
         connection.connect_kwargs["sock"] = sock
         try:
-            with login_errors(target):
+            with login_errors(hop.target):
                 connection.open()
-        except BaseException:
+        except BaseException as error:
             # Connection.close() does nothing after a failed open; the client holds thread and socket.
             connection.client.close()
             sock.close()
+            first = not chain.connections
+            if first and chain.proxy is not None and isinstance(error, Unreachable):
+                raise chain.proxy.failure() or error from error
             raise
         finally:
             connection.connect_kwargs.clear()
-        return connection
+        connection.transport.settle()
+        chain.connections.append(connection)
+
+    def _dial(self, hop: Hop, chain: Chain) -> socket.socket | paramiko.Channel:
+        """A byte stream to `hop`: through the one before it, a ProxyCommand, or TCP. Raises `Unreachable`."""
+        timeout = hop.options.connect_timeout or self._settings.connect_timeout
+        if chain.connections:
+            jump = chain.last
+            return dial_through(jump.transport, jump.host, hop.target, timeout)
+        if hop.options.proxy_command is not None:
+            self._rules.check_host(hop.target.host, looked_up_elsewhere=True)
+            chain.proxy = ProxyCommand(hop.target, hop.options.proxy_command)
+            return chain.proxy.sock
+        return dial(hop.target, self._rules, timeout)

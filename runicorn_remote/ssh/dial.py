@@ -1,13 +1,16 @@
-"""TCP connections to SSH servers: all addresses of a host within one deadline, forbidden ones never."""
+"""Byte streams to SSH servers: all addresses of a host within one deadline, forbidden ones never."""
 
 from __future__ import annotations
 
 import socket
 import time
 
+import paramiko
+
 from runicorn_remote.ssh.target import Target
 from runicorn_remote.ssh.target_rules import TargetRules, forbidden
-from runicorn_remote.ssh.translate import unreachable
+from runicorn_remote.ssh.translate import jump_errors, unreachable
+from runicorn_remote.ssh.transport import TunnelTransport
 
 
 def dial(target: Target, rules: TargetRules, timeout: float) -> socket.socket:
@@ -43,3 +46,18 @@ def dial(target: Target, rules: TargetRules, timeout: float) -> socket.socket:
                 sock.close()
             last = error
     raise unreachable(target, last) from last
+
+
+def dial_through(
+    carrier: TunnelTransport, jump_host: str, target: Target, timeout: float
+) -> paramiko.Channel:
+    """A `direct-tcpip` channel (RFC 4254, 7.2): the jump host resolves the name and connects.
+
+    Raises `Unreachable`, after `timeout` seconds at the latest.
+    """
+    with jump_errors(jump_host, target):
+        # Where the connection comes from is nobody's business there.
+        channel: paramiko.Channel = carrier.open_channel(
+            "direct-tcpip", (target.host, target.port), ("127.0.0.1", 0), timeout=timeout
+        )
+        return channel

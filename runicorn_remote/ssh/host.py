@@ -1,6 +1,7 @@
 """One logged-in SSH connection, and what is done over it.
 
-`RemoteHost` owns a Fabric connection and the threads behind it (one paramiko transport). It is
+`RemoteHost` owns a Fabric connection, those to its jump hosts, and the threads behind them (a paramiko
+transport each). It is
 opened once by `runicorn_remote.ssh.connect` and never logs in again by itself: a lost link is an
 error, and the pool replaces the object. Commands go over bare channels of the connection's
 transport, because Fabric's own `run` costs three threads a call, decodes chunk by chunk and cannot
@@ -16,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import fabric
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from runicorn_remote.errors import Busy, LinkLost, RemoteCommandFailed
+from runicorn_remote.ssh.chain import Chain
 from runicorn_remote.ssh.sftp import SftpSession
 from runicorn_remote.ssh.target import Target
 from runicorn_remote.ssh.translate import link_errors
@@ -30,7 +31,6 @@ from runicorn_remote.ssh.transport import TunnelTransport
 MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 _MAX_LINE_BYTES = 8 * 1024 * 1024
 _CHUNK = 64 * 1024
-_THREAD_ENDS_WITHIN = 2.0
 _LOSS_SHOWS_WITHIN = 0.5
 
 
@@ -50,14 +50,15 @@ class RemoteHost:
         self,
         target: Target,
         identity: str,
-        connection: fabric.Connection,
+        chain: Chain,
         *,
         sessions: int,
         channel_timeout: float,
     ) -> None:
         self.target = target
         self.identity = identity
-        self._connection = connection
+        self._chain = chain
+        self._connection = chain.last
         self._channel_timeout = channel_timeout
         # A stock sshd allows 10 sessions a connection, and exec and SFTP count.
         self._sessions = threading.BoundedSemaphore(sessions)
@@ -118,15 +119,8 @@ class RemoteHost:
             yield SftpSession(self._sftp_client(channel), deadline)
 
     def close(self) -> None:
-        """End the connection, its transport thread and, with it, everything that waits on it."""
-        transport = self._connection.transport
-        self._connection.client.close()
-        if transport is not None and threading.current_thread() is not transport:
-            transport.join(_THREAD_ENDS_WITHIN)
-        gateway = self._connection.gateway
-        while isinstance(gateway, fabric.Connection):
-            gateway.client.close()
-            gateway = gateway.gateway
+        """End the connection, its jump hosts', their threads and, with them, everything that waits on it."""
+        self._chain.close()
 
     def _sftp_client(self, channel: paramiko.Channel) -> paramiko.SFTPClient:
         try:

@@ -7,19 +7,19 @@ import paramiko
 from runicorn_remote.errors import HostKeyConfirmationRequired, HostKeyProblem, HostKeyRevoked
 from runicorn_remote.ssh.known_hosts import HostKey, known_hosts_name
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
-from runicorn_remote.ssh.target import Target
+from runicorn_remote.ssh.route import Hop
 
 
 class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
     """Lets a stored key pass, raises for every other. Nothing here ever adds a key."""
 
-    def __init__(self, known_hosts: KnownHostsFile, target: Target) -> None:
+    def __init__(self, known_hosts: KnownHostsFile, hop: Hop) -> None:
         self._known_hosts = known_hosts
-        self._target = target
+        self._hop = hop
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         """Called by paramiko in the thread that logs in, before any credential is sent."""
-        host, port = self._target.host, self._target.port
+        host, port = self._hop.key_host, self._hop.key_port
         shown = HostKey(key.get_name(), key.asbytes())
         verdict = self._known_hosts.judge(host, port, shown.type, shown.blob)
         if verdict.kind == "trusted":

@@ -58,10 +58,13 @@ class KeyPaths:
                 "home directory of whoever runs it; the setting key_roots names others.",
             ) from error
 
-    def read_public(self, path: str) -> str | None:
-        """The text of the public half beside the key file `path`, if there is one."""
+    def read_public(self, path: str, ending: str = ".pub") -> str | None:
+        """The text of the public half beside the key file `path`, if there is one.
+
+        `ending`: "-cert.pub" for the certificate.
+        """
         try:
-            return self._read(f"{path}.pub").decode("utf-8")
+            return self._read(f"{path}{ending}").decode("utf-8")
         except (OSError, ValueError, RuntimeError):
             return None
 

@@ -116,6 +116,11 @@ class Credentials:
         return "Credentials(…)"
 
 
+def is_shell_safe(username: str) -> bool:
+    """Whether a user name may stand in a command line: the same names that ssh 9.6 and later let pass."""
+    return not any(character in "'`\"$\\;&<>|(){}" for character in username)
+
+
 def _is_plain(text: str) -> bool:
     return text.isprintable() and not any(character.isspace() for character in text)
 

@@ -19,6 +19,9 @@ from runicorn_remote.errors import (
 )
 from runicorn_remote.ssh.target import Target
 
+_PROHIBITED = 1  # RFC 4254, 5.1: administratively
+_LONGEST_TEXT = 200
+
 
 @contextmanager
 def login_errors(target: Target) -> Iterator[None]:
@@ -72,6 +75,39 @@ def unreachable(target: Target, error: OSError) -> Unreachable:
     if isinstance(error, TimeoutError):
         return Unreachable(f"Time-out connecting to {where}", code="CONNECT_TIMEOUT")
     return Unreachable(f"{where} cannot be reached: {error.strerror or error}", code="NO_ROUTE")
+
+
+@contextmanager
+def jump_errors(jump_host: str, target: Target) -> Iterator[None]:
+    """Around asking `jump_host` for a connection to `target`."""
+    where = f"{target.bracketed_host} port {target.port}"
+    try:
+        yield
+    except paramiko.ChannelException as error:
+        if error.code == _PROHIBITED:
+            raise Unreachable(
+                f"The jump host {jump_host} does not forward connections to {where}",
+                code="JUMP_REFUSED",
+                hint="Its sshd has to allow it: AllowTcpForwarding, PermitOpen.",
+            ) from error
+        raise Unreachable(
+            f"The jump host {jump_host} cannot reach {where}: {_plain(error.text)}",
+            code="NO_ROUTE",
+            hint="The jump host resolves the name and connects, not this machine.",
+        ) from error
+    except (EOFError, paramiko.SSHException, OSError) as error:
+        if "timeout opening" in str(error).lower():
+            raise Unreachable(
+                f"Time-out connecting to {where} through the jump host {jump_host}", code="CONNECT_TIMEOUT"
+            ) from error
+        raise Unreachable(
+            f"The jump host {jump_host} closed the connection on the way to {where}", code="HANDSHAKE_CLOSED"
+        ) from error
+
+
+def _plain(text: str) -> str:
+    """What a remote host says, short and printable."""
+    return "".join(character if character.isprintable() else " " for character in str(text))[:_LONGEST_TEXT]
 
 
 @contextmanager

@@ -268,7 +268,7 @@ def test_an_agent_that_never_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put_default_key(private_home, keys / "ed25519")
-    monkeypatch.setattr("runicorn_remote.ssh.auth._AGENT_TIMEOUT", 0.3)
+    monkeypatch.setattr("runicorn_remote.ssh.agent._TIMEOUT", 0.3)
     path = f"/tmp/agent-{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
