@@ -5,7 +5,7 @@
     │   ├── InvalidConnectionId
     │   ├── KeyUnusable                 PassphraseRequired, PassphraseWrong
     │   ├── HostKeyNotSeen
-    │   ├── SavedServerMismatch
+    │   ├── SavedServerMismatch         ChallengeUnusable
     │   └── NotADirectory
     ├── AccessDenied                    TokenRequired, TargetForbidden
     ├── NotFound
@@ -24,6 +24,7 @@
     └── SSHError
         ├── Unreachable                 no SSH service answers there
         ├── LoginFailed                 AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm
+        │   └── InteractiveAuthRequired     the host asks what a person has to answer
         ├── SshConfigUnusable           ssh_config says something that cannot be done
         └── LinkLost                    an established connection went away
 
@@ -95,6 +96,12 @@ class HostKeyNotSeen(InvalidValue):
 class SavedServerMismatch(InvalidValue):
     code = "SAVED_SERVER_MISMATCH"
     prefix = "Saved server mismatch for field: "
+
+
+class ChallengeUnusable(InvalidValue):
+    """Answers to a question of a host that cannot be used."""
+
+    code = "CHALLENGE_UNKNOWN"
 
 
 class NotADirectory(InvalidValue):
@@ -270,6 +277,61 @@ class LoginFailed(SSHError):
 
 class AuthenticationFailed(LoginFailed):
     code = "AUTH_FAILED"
+
+
+class InteractionImpossible(AuthenticationFailed):
+    """The host asks what only a person can answer, in a login that nobody is there for."""
+
+    code = "INTERACTIVE_AUTH_REQUIRED"
+    default_hint = "Connect again (POST /api/remote/connect) and answer the host's questions."
+
+
+class InteractiveAuthRequired(LoginFailed):
+    """The host asks; the login waits for the answers. `prompts`: (text, whether the answer may be shown).
+
+    `expires_in`: seconds until the login is given up. `host`, `port`, `username`: who asks.
+    """
+
+    code = "INTERACTIVE_AUTH_REQUIRED"
+    default_hint = "Send the same request again with challenge_id and responses, one for each prompt."
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        challenge_id: str,
+        host: str,
+        port: int,
+        username: str,
+        name: str,
+        instructions: str,
+        prompts: tuple[tuple[str, bool], ...],
+        expires_in: float,
+    ) -> None:
+        super().__init__(reason)
+        self.challenge_id = challenge_id
+        self.host = host
+        self.port = port
+        self.username = username
+        self.name = name
+        self.instructions = instructions
+        self.prompts = prompts
+        self.expires_in = expires_in
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "message": str(self),
+            "challenge_id": self.challenge_id,
+            "host": self.host,
+            "port": self.port,
+            "username": self.username,
+            "name": self.name,
+            "instructions": self.instructions,
+            "prompts": [{"prompt": text, "echo": echo} for text, echo in self.prompts],
+            "expires_in": round(self.expires_in, 1),
+        }
 
 
 class HostKeyRevoked(LoginFailed):

@@ -68,6 +68,7 @@ class Settings:
     connect_timeout: float = 10.0
     banner_timeout: float = 10.0
     auth_timeout: float = 20.0
+    challenge_timeout: float = 110.0
     channel_timeout: float = 10.0
     command_timeout: float = 60.0
     sessions_per_connection: int = 8
@@ -179,6 +180,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "connect_timeout": _TIMES,
     "banner_timeout": _TIMES,
     "auth_timeout": _TIMES,
+    "challenge_timeout": _TIMES,
     "channel_timeout": _TIMES,
     "command_timeout": _TIMES,
     "sessions_per_connection": (1, 1000),

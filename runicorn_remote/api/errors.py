@@ -29,6 +29,7 @@ STATUS: dict[type[errors.RemoteError], int] = {
     errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
     errors.SSHError: 500,
+    errors.InteractiveAuthRequired: 401,
     errors.Unreachable: 503,
     errors.LinkLost: 503,
     errors.RemoteError: 500,
@@ -53,6 +54,9 @@ def handle_remote_error(error: errors.RemoteError) -> Response:
     response = _answer(status, error.detail, error.code, error.hint)
     if isinstance(error, errors.TokenRequired):
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.InteractiveAuthRequired):
+        # A 401 has to name a scheme (RFC 9110, 15.5.2); this is one that no browser has a dialogue for.
+        response.headers["WWW-Authenticate"] = "SSH-keyboard-interactive"
     if isinstance(error, errors.Busy):
         response.headers["Retry-After"] = str(error.retry_after)
     return response

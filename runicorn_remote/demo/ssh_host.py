@@ -171,6 +171,10 @@ class EmbeddedHost:
 
     # --- the host's thread
 
+    def make_server(self, account: Account) -> AccountServer:
+        """Who decides for one connection; for hosts that log in otherwise."""
+        return AccountServer(account)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
@@ -194,7 +198,7 @@ class EmbeddedHost:
             self.port = listener.getsockname()[1]
             acceptor = await asyncssh.listen(
                 sock=listener,
-                server_factory=lambda: AccountServer(self._account),
+                server_factory=lambda: self.make_server(self._account),
                 server_host_keys=[self._host_key],
                 encoding=None,
                 line_editor=False,

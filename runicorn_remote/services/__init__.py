@@ -12,6 +12,7 @@ from runicorn_remote.services.environments import Environments
 from runicorn_remote.services.files import Files
 from runicorn_remote.services.heartbeat import Heartbeat
 from runicorn_remote.services.idempotency import IdempotentStarts
+from runicorn_remote.services.interactive_logins import InteractiveLogins
 from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.recovery import Recovery
@@ -25,6 +26,7 @@ from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings, SettingsError
 from runicorn_remote.ssh.connect import Connector
 from runicorn_remote.ssh.host import RemoteHost
+from runicorn_remote.ssh.interactive import Person
 from runicorn_remote.ssh.pool import ConnectionPool
 from runicorn_remote.ssh.target import Credentials, Target
 
@@ -56,13 +58,19 @@ class Services:
             self._connector = Connector(settings, self.known_hosts.file)
         except ValueError as error:
             raise SettingsError(f"allowed_targets, denied_targets: {error}") from error
+        login_timeout = settings.connect_timeout + settings.banner_timeout + settings.auth_timeout
         self.pool = ConnectionPool(
             self._open,
-            open_timeout=settings.connect_timeout + settings.banner_timeout + settings.auth_timeout,
+            open_timeout=login_timeout,
             check_timeout=settings.probe_timeout,
             max_connections=settings.max_connections,
         )
-        self.connections = Connections(self.pool, self.saved_connections)
+        self.logins = InteractiveLogins(
+            self._open,
+            patience=settings.challenge_timeout,
+            step_timeout=login_timeout,
+        )
+        self.connections = Connections(self.pool, self.saved_connections, self.logins)
         self.environments = Environments(settings.command_timeout, self.clock)
         self.files = Files(settings.command_timeout)
         self.sessions = SessionStore(state_dir / "sessions.json")
@@ -108,19 +116,20 @@ class Services:
         """End what is left, in order: what acts by itself, sessions, connections. Every wait is bounded."""
         self.heartbeat.close()
         self.recovery.stop()
+        self.logins.close()
         self.viewers.close(keep=self.settings.on_shutdown == "keep")
         self.pool.close()
         self.start_jobs.join(self.settings.shutdown_timeout)
         self.recovery.join(self.settings.shutdown_timeout)
         self.sessions.close()
 
-    def _open(self, target: Target, credentials: Credentials) -> RemoteHost:
+    def _open(self, target: Target, credentials: Credentials, person: Person | None = None) -> RemoteHost:
         """What the pool logs in with: every login, also of a reconnect, goes through here.
 
         Viewers that were forgotten there are looked for afterwards.
         """
         try:
-            host = self._connector(target, credentials)
+            host = self._connector(target, credentials, person)
         except HostKeyConfirmationRequired as error:
             self.known_hosts.seen.remember(error.problem)
             raise

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runicorn_remote.errors import ConnectionNotFound, InvalidValue, SavedServerMismatch, StateError
+from runicorn_remote.services.interactive_logins import InteractiveLogins
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.ssh.host import RemoteHost
-from runicorn_remote.ssh.pool import ConnectionPool
+from runicorn_remote.ssh.pool import ConnectionPool, Opener
 from runicorn_remote.ssh.target import Credentials, Target
 
 # The holder in the pool that stands for the people at the API; viewers hold by their session id.
@@ -30,6 +31,8 @@ class Login:
     passphrase: str | None = None
     use_agent: bool = True
     saved_server_id: str | None = None
+    challenge_id: str | None = None
+    responses: tuple[str, ...] = ()
 
     @property
     def has_secret(self) -> bool:
@@ -47,8 +50,11 @@ class _Held:
 class Connections:
     """Thread-safe. Its lock is never held while a host is asked."""
 
-    def __init__(self, pool: ConnectionPool, saved_connections: SavedConnections) -> None:
+    def __init__(
+        self, pool: ConnectionPool, saved_connections: SavedConnections, logins: InteractiveLogins
+    ) -> None:
         self._pool = pool
+        self._logins = logins
         self._saved_connections = saved_connections
         self._lock = threading.Lock()
         self._held: dict[Target, _Held] = {}
@@ -58,11 +64,11 @@ class Connections:
 
         Returns where, and with what, for the sessions that wait for just that.
 
-        Raises what `runicorn_remote.ssh.connect.Connector` raises, `SavedServerNotFound`,
-        `SavedServerMismatch`, `InvalidValue`.
+        Raises what `runicorn_remote.ssh.connect.Connector` raises, `InteractiveAuthRequired`,
+        `SavedServerNotFound`, `SavedServerMismatch`, `InvalidValue`.
         """
         target, credentials = self.resolve(login)
-        host = self._pool.open(target, credentials, USER)
+        host = self._pool.open(target, credentials, USER, self._opener(login))
         with self._lock:
             previous = self._held.get(target)
             self._held[target] = _Held(host, credentials)
@@ -77,7 +83,7 @@ class Connections:
             with self._lock:
                 held = self._held.get(target)
             credentials = held.credentials if held is not None else credentials
-        return self._pool.open(target, credentials, holder), credentials
+        return self._pool.open(target, credentials, holder, self._opener(login)), credentials
 
     def reopen(self, target: Target, credentials: Credentials, holder: str) -> RemoteHost:
         """The connection after a lost link. The user's hold moves to it, if it was on the lost one."""
@@ -148,6 +154,15 @@ class Connections:
             raise InvalidValue("host and username are required unless saved_server_id resolves them")
         target = Target.of(values.pop("host"), values.pop("port") or 22, values.pop("username"))
         return target, Credentials(**values, use_agent=login.use_agent)
+
+    def _opener(self, login: Login) -> Opener:
+        """How to log in for a request: its sender can be asked, now or by the answers it brings."""
+        challenge_id = login.challenge_id
+        if challenge_id is None:
+            return self._logins.begin
+        return lambda target, credentials: self._logins.resume(
+            target, credentials, challenge_id, login.responses
+        )
 
     def _live(self, target: Target) -> RemoteHost | None:
         with self._lock:

@@ -22,6 +22,7 @@ from runicorn_remote.errors import AuthenticationFailed, PassphraseRequired, Rem
 from runicorn_remote.ssh.agent import AgentKeys
 from runicorn_remote.ssh.given_keys import GivenKeys
 from runicorn_remote.ssh.identities import Identities
+from runicorn_remote.ssh.interactive import KeyboardInteractive, Person, nobody_to_ask
 from runicorn_remote.ssh.route import Hop
 from runicorn_remote.ssh.target import Credentials
 
@@ -29,13 +30,22 @@ from runicorn_remote.ssh.target import Credentials
 _TOO_MANY_KEYS = 5
 
 
+Source = InMemoryPrivateKey | Password | KeyboardInteractive
+
+
 class Authentication(AuthStrategy):
     """One login at one server. `given` is not closed here."""
 
-    def __init__(self, hop: Hop, credentials: Credentials, given: GivenKeys) -> None:
+    def __init__(
+        self, hop: Hop, credentials: Credentials, given: GivenKeys, person: Person | None = None
+    ) -> None:
+        """`person`: whom the server's own questions go to, in a login that somebody waits for."""
         super().__init__(ssh_config=paramiko.SSHConfig())
         self._hop = hop
         self._target = hop.target
+        self._person = person
+        # It is the target's alone, whoever asks for it on the way.
+        self._password = None if hop.is_jump else credentials.password
         self._credentials: Credentials | None = credentials
         self._given = given
         self._agent = AgentKeys(hop.options.identity_agent if credentials.use_agent else "none")
@@ -46,7 +56,7 @@ class Authentication(AuthStrategy):
             passphrase=None if hop.is_jump else credentials.passphrase,
         )
 
-    def get_sources(self) -> Iterator[InMemoryPrivateKey | Password]:
+    def get_sources(self) -> Iterator[Source]:
         credentials = self._credentials
         assert credentials is not None
         user = self._target.username
@@ -55,9 +65,9 @@ class Authentication(AuthStrategy):
             keys = itertools.chain(keys, self._identities.keys())
         for key in keys:
             yield InMemoryPrivateKey(user, key)
-        if (password := credentials.password) is not None and not self._hop.is_jump:
-            # paramiko itself turns to keyboard-interactive where sshd knows passwords only so.
-            yield Password(user, lambda: password)
+        if (password := self._password) is not None:
+            yield OnlyPassword(user, lambda: password)
+        yield KeyboardInteractive(self._target, self._password, self._person)
 
     def authenticate(self, transport: paramiko.Transport) -> list[Any]:
         """Try the sources until the server is content; after a partial success go on with the next.
@@ -66,15 +76,19 @@ class Authentication(AuthStrategy):
         nothing to try, or `Unreachable` when the server hangs up.
         """
         allowed: list[str] | None = None
+        partial = False
         tried = 0
         for source in self.get_sources():
-            if allowed is not None and not _methods(source) & set(allowed):
+            if allowed is not None and _method(source) not in allowed:
+                continue
+            if isinstance(source, KeyboardInteractive) and not self._may_ask(allowed, partial):
                 continue
             tried += 1
             try:
                 allowed = source.authenticate(transport)
                 if not allowed:
                     return []
+                partial = True
             except paramiko.BadAuthenticationType as error:
                 allowed = error.allowed_types
             except paramiko.SSHException as error:
@@ -84,11 +98,13 @@ class Authentication(AuthStrategy):
                     raise Unreachable(
                         f"{self._target} did not answer the login in time", code="HANDSHAKE_TIMEOUT"
                     ) from error
+            if isinstance(source, KeyboardInteractive) and not source.asked:
+                tried -= 1
         raise self._refused(allowed) if tried else self._nothing_to_try()
 
     def close(self) -> None:
         """Forget the secrets and leave the agent. A connection object lives for days."""
-        self._credentials = None
+        self._credentials = self._password = None
         self._agent.close()
 
     def _refused(self, allowed: list[str] | None) -> RemoteError:
@@ -113,6 +129,23 @@ class Authentication(AuthStrategy):
             else "Give a password or a private key, or load a key into the agent (ssh-add).",
         )
 
+    def _may_ask(self, allowed: list[str] | None, partial: bool) -> bool:
+        """Whether the host's own questions are next.
+
+        After a first factor, in place of a password where the host knows passwords only so, and where
+        nothing was given; not as a second chance for a key or a password that was refused.
+        """
+        credentials = self._credentials
+        assert credentials is not None
+        if partial:
+            if self._person is None and self._password is None:
+                # Not even begun: it may send somebody a text message or a push notification.
+                raise nobody_to_ask(self._target)
+            return True
+        if self._password is not None:
+            return allowed is not None and "password" not in allowed
+        return self._person is not None and (self._hop.is_jump or not credentials.explicit)
+
     def _cut_off(self, tried: int) -> RemoteError:
         """The server hung up in the middle: it had enough of our keys, or it is going away."""
         if tried >= _TOO_MANY_KEYS:
@@ -130,8 +163,15 @@ _JUMP_HINT = (
 )
 
 
-def _methods(source: InMemoryPrivateKey | Password) -> set[str]:
-    """The SSH method names (RFC 4252) a source can serve."""
-    if isinstance(source, Password):
-        return {"password", "keyboard-interactive"}
-    return {"publickey"}
+class OnlyPassword(Password):
+    """The method "password" alone: paramiko goes on with keyboard-interactive, and answers all with it."""
+
+    def authenticate(self, transport: paramiko.Transport) -> Any:
+        return transport.auth_password(self.username, self.password_getter(), fallback=False)
+
+
+def _method(source: Source) -> str:
+    """The SSH method name (RFC 4252) of a source."""
+    if isinstance(source, KeyboardInteractive):
+        return "keyboard-interactive"
+    return "password" if isinstance(source, OnlyPassword) else "publickey"

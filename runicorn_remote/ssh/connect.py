@@ -21,6 +21,7 @@ from runicorn_remote.ssh.dial import dial, dial_through
 from runicorn_remote.ssh.given_keys import GivenKeys
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.host_keys import HostKeyPolicy
+from runicorn_remote.ssh.interactive import Person
 from runicorn_remote.ssh.key_paths import KeyPaths
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.proxy_command import ProxyCommand
@@ -49,8 +50,10 @@ class Connector:
             )
         )
 
-    def __call__(self, target: Target, credentials: Credentials) -> RemoteHost:
+    def __call__(self, target: Target, credentials: Credentials, person: Person | None = None) -> RemoteHost:
         """Log in to `target`, over its jump hosts, each with time-outs of its own.
+
+        `person`: whom the questions of these servers go to, if somebody waits for this login.
 
         Raises `SshConfigUnusable`, `TargetForbidden` or `KeyUnusable` before anything is sent; `Unreachable`,
         `HostKeyConfirmationRequired` with the key of this very handshake, or `LoginFailed`, of the
@@ -64,7 +67,7 @@ class Connector:
         with closing(GivenKeys(credentials, self._key_paths, route[-1].options.identity_agent)) as given:
             try:
                 for hop in route:
-                    with closing(Authentication(hop, credentials, given)) as authentication:
+                    with closing(Authentication(hop, credentials, given, person)) as authentication:
                         self._log_in(hop, authentication, chain)
             except BaseException:
                 chain.close()

@@ -21,6 +21,7 @@ from runicorn_remote.ssh.target import Credentials, Target
 logger = logging.getLogger(__name__)
 
 Key = tuple[Target, str]
+Opener = Callable[[Target, Credentials], RemoteHost]
 
 
 @dataclass
@@ -41,7 +42,7 @@ class ConnectionPool:
 
     def __init__(
         self,
-        opener: Callable[[Target, Credentials], RemoteHost],
+        opener: Opener,
         *,
         open_timeout: float,
         check_timeout: float,
@@ -57,9 +58,12 @@ class ConnectionPool:
         self._target_locks: WeakValueDictionary[Target, _TargetLock] = WeakValueDictionary()
         self._closed = False
 
-    def open(self, target: Target, credentials: Credentials, holder: str) -> RemoteHost:
+    def open(
+        self, target: Target, credentials: Credentials, holder: str, opener: Opener | None = None
+    ) -> RemoteHost:
         """The live connection of this identity, logging in if there is none. `holder` holds it afterwards.
 
+        `opener`: how, if not as the pool always does.
         Raises what the opener raises, or `Busy` when the host is being logged in to for too long or
         the pool is full.
         """
@@ -69,7 +73,7 @@ class ConnectionPool:
             raise Busy(f"Another login to {target} is still under way", code="LOGIN_IN_PROGRESS")
         try:
             host = self._reuse((target, credentials.identity), holder)
-            return host or self._open(target, credentials, holder)
+            return host or self._open(target, credentials, holder, opener or self._opener)
         finally:
             target_lock.lock.release()
 
@@ -137,10 +141,10 @@ class ConnectionPool:
         slot.host.close()
         return None
 
-    def _open(self, target: Target, credentials: Credentials, holder: str) -> RemoteHost:
+    def _open(self, target: Target, credentials: Credentials, holder: str, opener: Opener) -> RemoteHost:
         if len(self) >= self._max_connections:
             raise Busy("The limit of SSH connections is reached", code="TOO_MANY_CONNECTIONS")
-        host = self._opener(target, credentials)
+        host = opener(target, credentials)
         with self._lock:
             if not self._closed:
                 self._slots[(target, credentials.identity)] = _Slot(host, {holder})

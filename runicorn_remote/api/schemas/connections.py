@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from runicorn_remote.api.base import Schema
-from runicorn_remote.api.schemas.fields import MAX_KEY_TEXT, Flag, OptionalText, Port, Secret, Text
+from runicorn_remote.api.schemas.fields import MAX_KEY_TEXT, Flag, OptionalText, Port, Responses, Secret, Text
 from runicorn_remote.services.connections import Login
 
 
@@ -23,6 +23,8 @@ class CredentialsSchema(Schema):
     passphrase = Secret()
     use_agent = Flag(load_default=True)
     saved_server_id = OptionalText(max_length=1024)
+    challenge_id = OptionalText(max_length=100)
+    responses = Responses()
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
     def require_host(self, data: dict[str, Any], original: Any, **kwargs: Any) -> None:

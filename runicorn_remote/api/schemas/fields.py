@@ -65,6 +65,22 @@ class Secret(Text):
         return super().deserialize(value, attr, data, **kwargs) or None
 
 
+class Responses(fields.List):
+    """Answers to the questions of a login, secrets all; an empty one is an answer. Null means: none given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # A bound beyond the prompts any host may show (`runicorn_remote.ssh.interactive`).
+        kwargs.setdefault("validate", validate.Length(max=32))
+        super().__init__(Text(max_length=1024), load_default=(), allow_none=True, **kwargs)
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        if isinstance(value, list):
+            redactor.register(item for item in value if isinstance(item, str))
+        return tuple(super().deserialize(value, attr, data, **kwargs) or ())
+
+
 class OptionalText(Text):
     """Text that is the same null, empty or missing."""
 
