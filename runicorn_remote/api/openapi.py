@@ -14,9 +14,11 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from runicorn_remote._version import __version__
 from runicorn_remote.api.schemas.errors import (
+    ChallengeSchema,
     ConflictSchema,
     ErrorSchema,
     HostKeyQuestionSchema,
+    UnauthorizedSchema,
     ValidationErrorSchema,
 )
 
@@ -30,7 +32,7 @@ CONFIG = {
 
 _ANY = {
     "400": ("A value that parses and cannot be used", ErrorSchema),
-    "401": ("A token is required", ErrorSchema),
+    "401": ("A token is required, or the host asks (`detail` is an object)", UnauthorizedSchema),
     "403": (
         "Not allowed: the Host, the origin or the user of the request, or a path of the host",
         ErrorSchema,
@@ -59,6 +61,7 @@ def create(app: Flask) -> Api:
     app.config.update(CONFIG)
     api = Api(app)
     api.spec.components.schema("HostKeyQuestion", schema=HostKeyQuestionSchema)
+    api.spec.components.schema("Challenge", schema=ChallengeSchema)
     app.register_blueprint(
         get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Runicorn Remote API"})
     )

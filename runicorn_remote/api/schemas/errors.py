@@ -52,6 +52,37 @@ class HostKeyQuestionSchema(Schema):
     host_key = fields.Nested(HostKeySchema, required=True)
 
 
+class PromptSchema(Schema):
+    prompt = fields.String(required=True, metadata={"example": "Verification code: "})
+    echo = fields.Boolean(required=True, metadata={"description": "whether the answer may be shown"})
+
+
+class ChallengeSchema(Schema):
+    """What the host asks; send the request again with `challenge_id` and one of `responses` a prompt."""
+
+    code = fields.String(required=True, metadata={"example": "INTERACTIVE_AUTH_REQUIRED"})
+    message = fields.String(required=True)
+    challenge_id = fields.String(required=True)
+    host = fields.String(required=True)
+    port = fields.Integer(required=True)
+    username = fields.String(required=True)
+    name = fields.String(required=True)
+    instructions = fields.String(required=True)
+    prompts = fields.List(fields.Nested(PromptSchema), required=True)
+    expires_in = fields.Float(required=True, metadata={"description": "seconds"})
+
+
+class UnauthorizedSchema(Schema):
+    """A token is missing (`detail` is a sentence), or a host asks what a person has to answer (an object)."""
+
+    detail = fields.Raw(
+        required=True,
+        metadata={"oneOf": [{"type": "string"}, {"$ref": "#/components/schemas/Challenge"}]},
+    )
+    code = fields.String(required=True, metadata={"example": "TOKEN_REQUIRED"})
+    hint = fields.String()
+
+
 class ConflictSchema(Schema):
     """A host key to confirm (`detail` is an object), or a local port in use (`detail` is a sentence)."""
 
