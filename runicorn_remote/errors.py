@@ -17,13 +17,14 @@
     │   ├── HostKeyConfirmationRequired
     │   └── LocalPortInUse
     ├── IdempotencyKeyReused            for another request
-    ├── Busy                            a limit of our own; try again later
+    ├── Busy                            a limit of our own; try again later: LoginBackoff
     ├── StateError                      our files on disk cannot be read or written
     ├── RemoteCommandFailed             a script on the host failed
     ├── ViewerStartFailed               RunicornNotInstalled, ViewerExited, StartCancelled
     └── SSHError
         ├── Unreachable                 no SSH service answers there
-        ├── LoginFailed                 AuthenticationFailed, HostKeyRevoked, NoCommonAlgorithm
+        ├── LoginFailed                 AuthenticationFailed (NothingToLogInWith), HostKeyRevoked,
+        │                               NoCommonAlgorithm
         │   └── InteractiveAuthRequired     the host asks what a person has to answer
         ├── SshConfigUnusable           ssh_config says something that cannot be done
         └── LinkLost                    an established connection went away
@@ -215,6 +216,16 @@ class Busy(RemoteError):
         self.retry_after = retry_after
 
 
+class LoginBackoff(Busy):
+    """Logins to this account have failed, and it is left alone for a while."""
+
+    code = "LOGIN_BACKOFF"
+    default_hint = (
+        "Each failure doubles the pause, up to the setting login_backoff_max: sshd would punish this "
+        "machine's address, and so everybody who logs in from here."
+    )
+
+
 class StateError(RemoteError):
     """One of our own files cannot be used. Nothing was overwritten."""
 
@@ -277,6 +288,10 @@ class LoginFailed(SSHError):
 
 class AuthenticationFailed(LoginFailed):
     code = "AUTH_FAILED"
+
+
+class NothingToLogInWith(AuthenticationFailed):
+    """There is neither password nor key, so nothing was tried."""
 
 
 class InteractionImpossible(AuthenticationFailed):

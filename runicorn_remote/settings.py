@@ -81,6 +81,7 @@ class Settings:
     max_connections: int = 100
     max_viewers: int = 200
     max_tunnel_connections: int = 1000
+    login_backoff_max: float = 60.0
 
     # Viewers.
     viewer_start_timeout: float = 120.0
@@ -188,6 +189,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_connections": (1, 10000),
     "max_viewers": (1, 10000),
     "max_tunnel_connections": (1, 100000),
+    "login_backoff_max": (0, 3600),
     "viewer_start_timeout": _TIMES,
     "viewer_stop_timeout": _TIMES,
     "max_restarts": (0, 100),

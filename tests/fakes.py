@@ -20,6 +20,15 @@ class AdvancingClock(Clock):
         return super().monotonic() + self.ahead
 
 
+class StandingClock(Clock):
+    """It moves only when `ahead` is changed."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return 1000.0 + self.ahead
+
+
 class LocalHost:
     """This machine as a host: scripts run for real, as sshd starts them, in a HOME of the test's own."""
 

@@ -28,6 +28,7 @@ STATUS: dict[type[errors.RemoteError], int] = {
     errors.Conflict: 409,
     errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
+    errors.LoginBackoff: 429,
     errors.SSHError: 500,
     errors.InteractiveAuthRequired: 401,
     errors.Unreachable: 503,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 from runicorn_remote.clock import Clock
-from runicorn_remote.errors import HostKeyConfirmationRequired
 from runicorn_remote.peers import PeerCheck
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
@@ -15,6 +14,7 @@ from runicorn_remote.services.idempotency import IdempotentStarts
 from runicorn_remote.services.interactive_logins import InteractiveLogins
 from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.login_backoff import LoginAttempts
 from runicorn_remote.services.recovery import Recovery
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
@@ -58,6 +58,7 @@ class Services:
             self._connector = Connector(settings, self.known_hosts.file)
         except ValueError as error:
             raise SettingsError(f"allowed_targets, denied_targets: {error}") from error
+        self._login_attempts = LoginAttempts(self.clock, settings.login_backoff_max)
         login_timeout = settings.connect_timeout + settings.banner_timeout + settings.auth_timeout
         self.pool = ConnectionPool(
             self._open,
@@ -128,11 +129,11 @@ class Services:
 
         Viewers that were forgotten there are looked for afterwards.
         """
-        try:
+        with (
+            self._login_attempts.counting(target, credentials.identity),
+            self.known_hosts.seen.noting(),
+        ):
             host = self._connector(target, credentials, person)
-        except HostKeyConfirmationRequired as error:
-            self.known_hosts.seen.remember(error.problem)
-            raise
         self.recovery.opened(host)
         return host
 

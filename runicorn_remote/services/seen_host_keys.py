@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runicorn_remote.clock import Clock
-from runicorn_remote.errors import HostKeyNotSeen, HostKeyProblem
+from runicorn_remote.errors import HostKeyConfirmationRequired, HostKeyNotSeen, HostKeyProblem
 from runicorn_remote.ssh.known_hosts import HostKey, Verdict
 from runicorn_remote.ssh.known_hosts_match import lowered
 
@@ -34,6 +36,15 @@ class SeenHostKeys:
         self._clock = clock
         self._lock = threading.Lock()
         self._challenges: OrderedDict[_Key, _Challenge] = OrderedDict()
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Around a login: if it asks about a key, that key has been seen."""
+        try:
+            yield
+        except HostKeyConfirmationRequired as error:
+            self.remember(error.problem)
+            raise
 
     def remember(self, problem: HostKeyProblem) -> None:
         """A handshake has shown this key, and a person is asked about it."""

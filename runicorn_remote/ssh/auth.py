@@ -18,7 +18,13 @@ from typing import Any
 import paramiko
 from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey, Password
 
-from runicorn_remote.errors import AuthenticationFailed, PassphraseRequired, RemoteError, Unreachable
+from runicorn_remote.errors import (
+    AuthenticationFailed,
+    NothingToLogInWith,
+    PassphraseRequired,
+    RemoteError,
+    Unreachable,
+)
 from runicorn_remote.ssh.agent import AgentKeys
 from runicorn_remote.ssh.given_keys import GivenKeys
 from runicorn_remote.ssh.identities import Identities
@@ -122,7 +128,7 @@ class Authentication(AuthStrategy):
                 f"The key {encrypted[0]} of ssh_config is encrypted: its passphrase is needed",
                 hint="Give the passphrase, or load the key into the agent (ssh-add).",
             )
-        return AuthenticationFailed(
+        return NothingToLogInWith(
             f"There is nothing to log in to {self._target} with: no password, no key, no agent key",
             hint=_JUMP_HINT
             if self._hop.is_jump

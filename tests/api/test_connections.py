@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,18 @@ from runicorn_remote.services import Services
 from runicorn_remote.settings import Settings
 from tests.api.conftest import trust
 from tests.api.user import User, faults, outcome
+from tests.fakes import StandingClock
 from tests.hosts.sshd import KEY_ROOTS, SshServer
 from tests.ssh.tunnel_kit import TcpServer, swallow
 
 pytestmark = pytest.mark.sshd
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    services = Services(settings, clock=StandingClock())
+    yield services
+    services.close()
 
 
 @pytest.fixture
@@ -443,3 +451,27 @@ def test_two_hosts_side_by_side(connected: User, services: Services, tmp_path: P
         assert connected.disconnect().get_json()["ok"] is True
         assert other.ask("fs/exists", path="/").status_code == 200
         assert other.disconnect().get_json()["ok"] is True
+
+
+# --- logins that fail again and again
+
+
+def test_an_account_is_left_alone_after_three_failures(user: User, services: Services) -> None:
+    clock = services.clock
+    assert isinstance(clock, StandingClock)
+    wrong = user.account(password="c4n4ry wrong")
+    for _ in range(3):
+        assert outcome(user.post("connect", wrong)) == (500, "AUTH_FAILED")
+    before = user.server.log()
+    for answer in (user.post("connect", wrong), user.connect(), user.start()):
+        assert outcome(answer) == (429, "LOGIN_BACKOFF")
+        assert answer.headers["Retry-After"] == "1"
+        assert "may be tried in 1 s" in answer.get_json()["detail"]
+    assert user.server.log() == before
+    clock.ahead += 1
+    assert user.connect().status_code == 200
+    for _ in range(3):
+        assert outcome(user.post("connect", wrong)) == (500, "AUTH_FAILED")
+    assert outcome(user.post("connect", wrong)) == (429, "LOGIN_BACKOFF")
+    assert user.disconnect().status_code == 200
+    assert user.connect().status_code == 200, "it has been let in before"

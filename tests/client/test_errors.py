@@ -111,6 +111,7 @@ def test_every_error_of_the_server_has_a_kind() -> None:
         404: "NotFound",
         409: "Conflict",
         422: "ValidationFailed",
+        429: "Busy",
         500: "ServerError",
     }
     for kind in _subclasses(server_errors.RemoteError):

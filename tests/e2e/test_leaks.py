@@ -30,7 +30,7 @@ SETTLES_WITHIN = 20.0
 
 @pytest.fixture
 def server_environment() -> dict[str, str]:
-    return {"RUNICORN_REMOTE_BANNER_TIMEOUT": "0.1"}
+    return {"RUNICORN_REMOTE_BANNER_TIMEOUT": "0.1", "RUNICORN_REMOTE_LOGIN_BACKOFF_MAX": "0"}
 
 
 def test_failed_logins_leave_nothing(
