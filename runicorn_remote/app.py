@@ -16,7 +16,9 @@ from runicorn_remote.api import (
     hosts,
     known_hosts,
     local_viewer,
+    observe,
     openapi,
+    probes,
     saved_connections,
     status,
     viewers,
@@ -63,6 +65,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     settings = services.settings
     app.config.update(WEB_UI=find_web_ui(settings.frontend), LOCAL_VIEWER=settings.local_viewer)
     app.register_blueprint(frontend.bp)
+    probes.register(app)
     if settings.local_viewer:
         app.register_blueprint(local_viewer.bp)
     else:
@@ -70,5 +73,6 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     openapi.document_errors(api)
     errors.register(app)
     frontend.register(app)
+    observe.register(app)
     guards.register(app)
     return app

@@ -13,7 +13,6 @@ import errno
 import logging
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +20,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from flask import Flask
-from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
-from waitress.task import WSGITask
 
 from runicorn_remote._version import __version__
-from runicorn_remote.api.guards import LOCAL_ADDRESS
 from runicorn_remote.app import create_app
+from runicorn_remote.channel import Channel
 from runicorn_remote.errors import StateError
+from runicorn_remote.logs import configure_logging
 from runicorn_remote.private_files import make_private_directory
-from runicorn_remote.redaction import RedactingFormatter, redactor
 from runicorn_remote.services import Services
 from runicorn_remote.services.secret_keys import check_available
 from runicorn_remote.services.state_files import refuse_unsafe_state
@@ -41,36 +38,6 @@ from runicorn_remote.systemd_notify import notify
 logger = logging.getLogger(__name__)
 
 _OPEN_MAX = 10240
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
-class Task(WSGITask):
-    """A request that knows which of the server's addresses it came to: WSGI has no variable for it."""
-
-    def get_environment(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environment()
-        with contextlib.suppress(OSError):  # the client is gone
-            name = self.channel.socket.getsockname()
-            if isinstance(name, tuple):  # of a unix socket it is a path
-                environ.setdefault(LOCAL_ADDRESS, name[0])
-        return environ
-
-
-class Channel(HTTPChannel):
-    task_class = Task
-
-
-def configure_logging(level: str) -> None:
-    """One handler at the root, with the redactor in it. paramiko's own chatter stays at warnings."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter(redactor, _LOG_FORMAT))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    logging.captureWarnings(True)
-    for library in ("paramiko", "fabric", "invoke"):
-        # Their errors reach us as exceptions; their logs would tell them twice, with a traceback.
-        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def raise_descriptor_limit() -> None:
@@ -91,7 +58,7 @@ def raise_descriptor_limit() -> None:
 
 def serve(settings: Settings) -> int:
     """Run until a signal. Returns the exit status."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     raise_descriptor_limit()
     try:
         services = prepared(settings)
@@ -151,6 +118,7 @@ def prepared(settings: Settings) -> Services:
     refuse_unsafe_state(settings.resolved_state_dir())
     check_available(settings)
     services = Services(settings, token=load_token(settings))
+    services.audit.open()
     with contextlib.suppress(StateError):  # a list that cannot be read is said where it is used
         if not settings.store_secrets and services.saved_connections.has_secrets():
             logger.warning("connections.json has secrets, which are not used; the next save removes them")
@@ -182,7 +150,7 @@ def wsgi_app() -> Flask:
     SIGTERM ends a process without any clean-up. Where nobody else handles it, we do.
     """
     settings = Settings.load()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     services = prepared(settings)
     app = create_app(services=services)
     services.start()
@@ -198,6 +166,7 @@ def _on_signal(services: Services) -> Callable[[int, FrameType | None], NoReturn
         # A second signal must not interrupt the clean-up.
         for ignored in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ignored, signal.SIG_IGN)
+        services.shutting_down = True
         services.viewers.cancel_starts()
         raise SystemExit(0)
 

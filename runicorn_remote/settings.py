@@ -42,6 +42,9 @@ class Settings:
     max_body_bytes: int = 1024 * 1024
     shutdown_timeout: float = 10.0
     log_level: str = "INFO"
+    log_format: str = "text"
+    audit_log: str | None = None
+    metrics: bool = True
 
     # Who may use it.
     allowed_hosts: tuple[str, ...] = ()
@@ -108,6 +111,8 @@ class Settings:
                 raise SettingsError(f"{name}: {value!r} is not between {lowest} and {highest}")
         if self.log_level.upper() not in _LOG_LEVELS:
             raise SettingsError(f"log_level: {self.log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
+        if self.log_format not in ("text", "json"):
+            raise SettingsError(f"log_format: {self.log_format!r} is not text or json")
         if self.local_viewer is not None and not _is_http_address(self.local_viewer):
             raise SettingsError(
                 f"local_viewer: {self.local_viewer!r} is not an address like http://127.0.0.1:23301"

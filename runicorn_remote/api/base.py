@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import flask_smorest
 import marshmallow
-from flask import Response, current_app
+from flask import Response, current_app, g
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
@@ -41,6 +41,13 @@ class Parser(FlaskParser):
         **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
         "json": marshmallow.EXCLUDE,
     }
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        """Keeps what was validated for the audit log."""
+        arguments = super().parse(*args, **kwargs)
+        if kwargs.get("location") == "json":
+            g.arguments = arguments
+        return arguments
 
     def load_json(self, request: Request, schema: marshmallow.Schema) -> Any:
         if request.mimetype != "application/json":

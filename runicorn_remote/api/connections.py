@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runicorn_remote.api import examples
+from runicorn_remote.api import examples, observe
 from runicorn_remote.api.base import Blueprint, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import (
@@ -25,6 +25,7 @@ bp = Blueprint("connections", __name__, url_prefix="/api/remote", description="S
 def connect(body: dict[str, Any]) -> dict[str, Any]:
     """Log in, or reuse the live connection of the same identity."""
     target = services().connect(body["login"])
+    observe.about(connection_id=target.connection_id)
     return {
         "ok": True,
         "connection_id": target.connection_id,

@@ -12,10 +12,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from runicorn_remote import errors
+from runicorn_remote.logs import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +84,12 @@ def handle_unexpected(error: Exception) -> Response:
         500,
         "Internal server error. The server's log has the details.",
         "INTERNAL_ERROR",
-        "Please report this with the traceback from the log.",
+        f"Please report this with the traceback from the log, which is at [{request_id.get()}] there.",
     )
 
 
 def _answer(status: int, detail: Any, code: str, hint: str | None = None) -> Response:
+    g.error_code = code
     body = {"detail": detail, "code": code}
     if hint:
         body["hint"] = hint

@@ -19,15 +19,13 @@ import hmac
 import ipaddress
 import re
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from runicorn_remote.api.base import services
+from runicorn_remote.api.peer import tcp_peer
 from runicorn_remote.errors import AccessDenied, TokenRequired
-from runicorn_remote.peers import Peer, is_another_machine
-
-# In the WSGI environment, where our own server says which of its addresses a connection came to.
-LOCAL_ADDRESS = "runicorn_remote.local_address"
+from runicorn_remote.peers import is_another_machine
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -37,11 +35,11 @@ _HEADERS = {
 }
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 _ALLOWED_METHODS = "GET, POST, OPTIONS"
-_ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key"
+_ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, X-Request-ID"
 
 
 def register(app: Flask) -> None:
-    for guard in (check_host, check_origin, check_machine, check_user, check_token, require_json):
+    for guard in (check_host, check_origin, check_machine, check_user, check_token, require_json, admit):
         app.before_request(guard)
     app.after_request(add_headers)
 
@@ -90,15 +88,9 @@ def check_machine() -> None:
 
 def check_user() -> None:
     """Refuse the processes of other users of this machine."""
-    environ = request.environ
-    port = str(environ.get("REMOTE_PORT") or "")
-    if not port.isdigit():
+    peer = tcp_peer()
+    if peer is None:
         return  # a unix socket, which has its directory's mode; or a test client
-    peer = Peer(
-        (environ.get("REMOTE_ADDR", ""), int(port)),
-        int(environ.get("SERVER_PORT", 0)),
-        environ.get(LOCAL_ADDRESS),
-    )
     if not services().peers.allows(peer):
         raise AccessDenied(
             "This server belongs to another user of this machine",
@@ -110,7 +102,7 @@ def check_user() -> None:
 def check_token() -> None:
     """With a token set, every request to the API has to bring it."""
     token = services().token
-    if token is None or not f"{request.path}/".startswith("/api/") or request.path == "/api/health":
+    if token is None or not _is_for_programs() or request.path == "/api/health":
         return
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
@@ -129,12 +121,18 @@ def require_json() -> None:
         raise UnsupportedMediaType("Send the body as application/json.")
 
 
+def admit() -> None:
+    """All guards are passed; what is refused from here on is not refused to a stranger."""
+    g.admitted = True
+
+
 def add_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     origin = request.headers.get("Origin")
     if origin is not None and origin in services().settings.allowed_origins:
         response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
         response.headers.add("Vary", "Origin")
     return response
 
@@ -153,12 +151,17 @@ def _own_names() -> set[str]:
     return {name.strip("[]").lower() for name in (*settings.allowed_hosts, settings.host)}
 
 
+def _is_for_programs() -> bool:
+    """The API and the metrics, not the web page."""
+    return f"{request.path}/".startswith(("/api/", "/metrics/"))
+
+
 def _is_navigation_to_a_page() -> bool:
     """A link that a person follows to the web page; it can read nothing, and pages have no effects."""
     headers = request.headers
     return (
         request.method == "GET"
-        and not f"{request.path}/".startswith("/api/")
+        and not _is_for_programs()
         and headers.get("Sec-Fetch-Mode") == "navigate"
         and headers.get("Sec-Fetch-Dest") == "document"
     )

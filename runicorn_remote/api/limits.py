@@ -26,7 +26,8 @@ def slow(view: Callable[P, R]) -> Callable[P, R]:
         if not places.acquire(blocking=False):
             raise Busy("The server is waiting for too many hosts at once", code="TOO_MANY_SLOW_REQUESTS")
         try:
-            return view(*args, **kwargs)
+            with services().metrics.slow_requests.track_inprogress():
+                return view(*args, **kwargs)
         finally:
             places.release()
 

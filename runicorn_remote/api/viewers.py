@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, request
 
-from runicorn_remote.api import examples
+from runicorn_remote.api import examples, observe
 from runicorn_remote.api.base import Blueprint, json_text, services
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import OkSchema
@@ -46,8 +46,10 @@ def start(body: dict[str, Any], headers: dict[str, Any]) -> Any:
     key = headers["idempotency_key"]
     if body["wait"]:
         session = _start_and_wait(values, key)
+        observe.about(session_id=session["sessionId"])
         return {"ok": True, "session": session, "message": f"Remote Viewer ready at {session['url']}"}
     session = _once(key, lambda: services().start_jobs.begin(**values).snapshot())
+    observe.about(session_id=session["sessionId"])
     return {"ok": True, "session": session, "message": "Remote Viewer is starting"}, 202
 
 

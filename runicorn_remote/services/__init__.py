@@ -6,6 +6,7 @@ import threading
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.peers import PeerCheck
+from runicorn_remote.services.audit import Audit
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
 from runicorn_remote.services.files import Files
@@ -15,7 +16,9 @@ from runicorn_remote.services.interactive_logins import InteractiveLogins
 from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.login_backoff import LoginAttempts
+from runicorn_remote.services.metrics import Metrics, StateCollector
 from runicorn_remote.services.recovery import Recovery
+from runicorn_remote.services.reports import Reports
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
 from runicorn_remote.services.secret_keys import places
@@ -47,6 +50,10 @@ class Services:
         except ValueError as error:
             raise SettingsError(f"allowed_users: {error}") from error
         self.token = token
+        self.started = self.shutting_down = False
+        self.audit = Audit(settings.audit_log, self.clock)
+        self.metrics = Metrics()
+        self._report = Reports(self.audit, self.metrics)
         self.ui_preferences = UiPreferences(state_dir / "ui_preferences.json")
         self.known_hosts = KnownHosts(state_dir / "known_hosts", self.clock)
         self.saved_connections = SavedConnections(
@@ -89,8 +96,9 @@ class Services:
             self.sessions,
             on_link_lost=lambda: self.heartbeat.wake(),
             accept_hook=self.peers.allows_socket,
+            metrics=self.metrics,
         )
-        self.start_jobs = StartJobs(self.viewers, self.clock, limit=settings.slow_requests)
+        self.start_jobs = StartJobs(self.viewers, self.clock, self._report, limit=settings.slow_requests)
         self.idempotent_starts = IdempotentStarts(
             self.clock,
             lambda session_id: self.viewers.get(session_id).snapshot(),
@@ -104,17 +112,24 @@ class Services:
             reopen=self.connections.reopen,
             release=self.pool.release,
             server_id=lambda: self.sessions.server_id,
+            report=self._report,
         )
         self.heartbeat = Heartbeat(settings, self.clock, self.viewers, launcher, self.recovery)
+        self.metrics.registry.register(StateCollector(self))
 
     def start(self) -> None:
         """Find the viewers of an earlier server, start the background threads. Called once, by the server."""
+        self._report("server.started")
         for target in self.viewers.restore(self.sessions.claim()):
             self.recovery.begin(target)
+        for session in self.viewers.sessions():
+            self._report("viewer.restored", connection_id=session.target.connection_id, session_id=session.id)
         self.heartbeat.start()
+        self.started = True
 
     def close(self) -> None:
         """End what is left, in order: what acts by itself, sessions, connections. Every wait is bounded."""
+        self.shutting_down = True
         self.heartbeat.close()
         self.recovery.stop()
         self.logins.close()
@@ -123,6 +138,9 @@ class Services:
         self.start_jobs.join(self.settings.shutdown_timeout)
         self.recovery.join(self.settings.shutdown_timeout)
         self.sessions.close()
+        if self.started:
+            self._report("server.stopped")
+        self.audit.close()
 
     def _open(self, target: Target, credentials: Credentials, person: Person | None = None) -> RemoteHost:
         """What the pool logs in with: every login, also of a reconnect, goes through here.
@@ -130,6 +148,7 @@ class Services:
         Viewers that were forgotten there are looked for afterwards.
         """
         with (
+            self.metrics.ssh_connects.measure(),
             self._login_attempts.counting(target, credentials.identity),
             self.known_hosts.seen.noting(),
         ):

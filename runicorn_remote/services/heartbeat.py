@@ -55,6 +55,7 @@ class Heartbeat:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
+        self._ticked: float | None = None
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +72,15 @@ class Heartbeat:
     def wake(self) -> None:
         """Look now: something was noticed elsewhere, such as a transport that ended."""
         self._wake.set()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def age(self) -> float | None:
+        """Seconds since all viewers were last looked at; None before the first time. Takes no lock."""
+        ticked = self._ticked
+        return self._clock.monotonic() - ticked if ticked is not None else None
 
     def tick(self, now: float) -> None:
         """Start a probe for every session that has none under way. `now` is the clock's monotonic time."""
@@ -101,6 +111,7 @@ class Heartbeat:
     def _tick_safely(self, now: float) -> None:
         try:
             self.tick(now)
+            self._ticked = self._clock.monotonic()
         except Exception:
             logger.exception("The heartbeat stumbled; it goes on")
 

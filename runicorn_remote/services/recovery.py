@@ -16,6 +16,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from runicorn_remote.clock import Clock
@@ -35,6 +36,7 @@ from runicorn_remote.errors import (
     ViewerStartFailed,
 )
 from runicorn_remote.services.launcher import Launcher, ProcessState
+from runicorn_remote.services.reports import Report
 from runicorn_remote.services.viewer_session import (
     DISCONNECTED,
     ERROR,
@@ -78,6 +80,7 @@ class Recovery:
         reopen: Callable[[Target, Credentials, str], RemoteHost],
         release: Callable[[RemoteHost, str], None],
         server_id: Callable[[], str],
+        report: Report,
     ) -> None:
         """`reopen` opens (or reuses) a connection; its last argument holds it until `release`."""
         self._settings = settings
@@ -87,6 +90,7 @@ class Recovery:
         self._reopen = reopen
         self._release = release
         self._server_id = server_id
+        self._report = report
         self._lock = threading.Lock()
         self._reconnecting: dict[Target, threading.Event] = {}
         self._threads: set[threading.Thread] = set()
@@ -108,6 +112,7 @@ class Recovery:
                 session.tunnel.detach()
         if lost:
             logger.warning("%s: %s; %d viewers are waiting", host.target, error.reason, len(lost))
+            self._report("link.lost", error.code, connection_id=host.target.connection_id, viewers=len(lost))
             self.begin(host.target)
 
     def process_gone(self, session: ViewerSession, state: ProcessState) -> None:
@@ -116,6 +121,7 @@ class Recovery:
         if state.idle_exit:
             if session.end(STOPPED, "The viewer ended itself after a time without requests", "IDLE_EXIT"):
                 logger.info("Session %s: the viewer ended itself when idle", session.id)
+                self._report_on(session, "viewer.ended", "IDLE_EXIT")
                 self._viewers.release(session)
             return
         tail = "\nLast lines of its log:\n" + "\n".join(state.log_tail) if state.log_tail else ""
@@ -130,11 +136,13 @@ class Recovery:
             logger.warning(
                 "Session %s on %s: the viewer crashed; starting it again", session.id, session.target
             )
+            self._report_on(session, "viewer.crashed", "VIEWER_RESTARTING")
             if session.tunnel is not None:
                 session.tunnel.detach()
             self._start_restart(session)
         elif again is False and session.end(ERROR, error, "VIEWER_CRASHED"):
             logger.error("Session %s on %s: the viewer crashed", session.id, session.target)
+            self._report_on(session, "viewer.crashed", "VIEWER_CRASHED")
             self._viewers.release(session)
 
     def opened(self, host: RemoteHost) -> None:
@@ -280,6 +288,7 @@ class Recovery:
             # Somebody may have brought others while these were tried.
             if session.credentials == tried and session.give_up(reason, code, detail):
                 logger.warning("Session %s on %s waits for a person: %s", session.id, session.target, reason)
+                self._report_on(session, "viewer.disconnected", code)
         self._viewers.remember()
 
     def _still_lost(self, sessions: list[ViewerSession], error: RemoteError) -> None:
@@ -317,6 +326,7 @@ class Recovery:
                 if process is not None and session.tunnel is not None:
                     session.tunnel.attach(host.transport, process.port)
                 logger.info("Session %s on %s is back", session.id, session.target)
+                self._report_on(session, "viewer.reconnected")
         self._viewers.remember()
 
     # --- restarting
@@ -354,9 +364,11 @@ class Recovery:
             reason = error.reason if isinstance(error, ViewerStartFailed) else str(error)
             if session.end(ERROR, f"The viewer crashed and could not be started again: {reason}", error.code):
                 logger.error("Session %s on %s: no restart: %s", session.id, session.target, reason)
+                self._report_on(session, "viewer.restarted", error.code)
                 self._viewers.release(session)
         else:
             logger.info("Session %s on %s: the viewer runs again", session.id, session.target)
+            self._report_on(session, "viewer.restarted")
 
     # --- sweeping
 
@@ -368,8 +380,12 @@ class Recovery:
             for session_id in found.keys() - known:
                 self._launcher.stop(host, session_id, found[session_id])
                 logger.warning("%s: ended the forgotten viewer %s", host.target, session_id)
+                self._report("viewer.swept", connection_id=host.target.connection_id, session_id=session_id)
         except RemoteError as error:
             logger.info("%s was not searched for forgotten viewers: %s", host.target, error)
+
+    def _report_on(self, session: ViewerSession, event: str, result: str = "ok") -> None:
+        self._report(event, result, connection_id=session.target.connection_id, session_id=session.id)
 
     # --- threads
 
@@ -385,7 +401,8 @@ class Recovery:
                 with self._lock:
                     self._threads.discard(threading.current_thread())
 
-        thread = threading.Thread(target=run, name=name, daemon=True)
+        # What begins with a request has its id in the log.
+        thread = threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True)
         with self._lock:
             if self._closing.is_set():
                 return False

@@ -72,6 +72,11 @@ class SessionStore:
         """The mark of this server's viewers on their hosts."""
         return self._server_id
 
+    @property
+    def claimed(self) -> bool:
+        """Whether the file is ours. Takes no lock."""
+        return self._owner is not None
+
     def claim(self) -> list[SessionRecord]:
         """Become the owner of the file and read it. Another owner, or a file that cannot be used: no records.
 

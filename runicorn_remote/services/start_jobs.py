@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextvars import copy_context
 from typing import Any
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import Busy, RemoteError, StartCancelled
 from runicorn_remote.services.connections import Login
+from runicorn_remote.services.reports import Report
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.services.viewers import Viewers
 
@@ -22,8 +24,9 @@ class StartJobs:
     of the login and of the launch, soon after its session is cancelled, or when the pool is closed.
     """
 
-    def __init__(self, viewers: Viewers, clock: Clock, *, limit: int) -> None:
+    def __init__(self, viewers: Viewers, clock: Clock, report: Report, *, limit: int) -> None:
         self._viewers = viewers
+        self._report = report
         self._clock = clock
         self._places = threading.BoundedSemaphore(limit)
         self._lock = threading.Lock()
@@ -43,7 +46,10 @@ class StartJobs:
             self._places.release()
             raise
         thread = threading.Thread(
-            target=self._run, args=(session, login), name=f"start-{session.id}", daemon=True
+            target=copy_context().run,  # with the request's id in the log
+            args=(self._run, session, login),
+            name=f"start-{session.id}",
+            daemon=True,
         )
         with self._lock:
             self._threads.add(thread)
@@ -66,15 +72,22 @@ class StartJobs:
             thread.join(max(0.0, until - self._clock.monotonic()))
 
     def _run(self, session: ViewerSession, login: Login) -> None:
+        result = "INTERNAL_ERROR"
         try:
             self._viewers.run_start(session, login, keep_failed=True)
-        except StartCancelled:
+            result = "ok"
+        except StartCancelled as error:
+            result = error.code
             logger.info("The start of session %s on %s was cancelled", session.id, session.target)
         except RemoteError as error:
+            result = error.code
             logger.warning("Session %s on %s: %s: %s", session.id, session.target, error.code, error)
         except Exception:
             logger.exception("Session %s on %s: the start failed unexpectedly", session.id, session.target)
         finally:
             self._places.release()
+            self._report(
+                "viewer.started", result, connection_id=session.target.connection_id, session_id=session.id
+            )
             with self._lock:
                 self._threads.discard(threading.current_thread())

@@ -39,6 +39,7 @@ STOPPING = "stopping"
 STOPPED = "stopped"
 ERROR = "error"
 
+STATUSES = (CONNECTING, RUNNING, DEGRADED, RECONNECTING, DISCONNECTED, STOPPING, STOPPED, ERROR)
 # What a tunnel serves, and what the heartbeat looks after.
 WATCHED = (RUNNING, DEGRADED)
 ENDED = (STOPPED, ERROR)
@@ -180,6 +181,12 @@ class ViewerSession:
     def error_code(self) -> str | None:
         with self._lock:
             return self._error_code
+
+    @property
+    def phases(self) -> list[dict[str, Any]]:
+        """What the steps of the latest start took, as `StartPhases` lists them."""
+        with self._lock:
+            return self._phases.listed
 
     @property
     def process(self) -> RemoteProcess | None:

@@ -8,6 +8,8 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 from runicorn_remote.clock import Clock
@@ -23,13 +25,14 @@ from runicorn_remote.errors import (
 from runicorn_remote.services import health_check, viewer_log
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.metrics import Metrics
 from runicorn_remote.services.session_store import SessionRecord, SessionStore
 from runicorn_remote.services.viewer_session import CONNECTING, ENDED, ViewerSession
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool
 from runicorn_remote.ssh.target import Target
-from runicorn_remote.ssh.tunnel import Tunnel
+from runicorn_remote.ssh.tunnel import Tunnel, TunnelCounters
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class Viewers:
         *,
         on_link_lost: Callable[[], None],
         accept_hook: Callable[[socket.socket], bool],
+        metrics: Metrics,
     ) -> None:
         """`on_link_lost`: called in tunnels' threads when a transport has ended. `accept_hook`: asked by
         tunnels about each new connection."""
@@ -63,8 +67,11 @@ class Viewers:
         self._store = store
         self._on_link_lost = on_link_lost
         self._accept_hook = accept_hook
+        self._metrics = metrics
         self._lock = threading.Lock()
         self._sessions: dict[str, ViewerSession] = {}
+        # What went through the tunnels of sessions that are gone.
+        self._past = TunnelCounters(0, 0, 0, 0)
         self._closed = False
         # What the disk does not have yet; tried again by `prune`.
         self._unsaved = threading.Event()
@@ -120,17 +127,19 @@ class Viewers:
         left; with `keep_failed` its session stays listed, and says why.
         """
         try:
-            if session.cancelled.is_set():
-                raise StartCancelled("it was stopped while starting")
-            session.host, session.credentials = self._connections.open_for(login, session.id)
-            session.set_phase("preparing")
-            self._launch(session)
+            with self._metrics.viewer_starts.measure():
+                if session.cancelled.is_set():
+                    raise StartCancelled("it was stopped while starting")
+                session.host, session.credentials = self._connections.open_for(login, session.id)
+                session.set_phase("preparing")
+                self._launch(session)
         except BaseException as error:
             self._clear_up(session, error if keep_failed else None)
             if session.cancelled.is_set() and not isinstance(error, StartCancelled):
                 raise StartCancelled("it was stopped while starting") from error
             raise
         logger.info("Viewer %s on %s is ready at port %d", session.id, session.target, session.local_port)
+        self._metrics.start_took(session.phases)
         self.remember()
 
     def stop(self, session_id: str) -> None:
@@ -206,6 +215,15 @@ class Viewers:
     def log(self, session_id: str, lines: int) -> dict[str, Any]:
         """The last lines of a viewer's log. Raises `SessionNotFound`, and what `viewer_log.tail` raises."""
         return viewer_log.tail(self.get(session_id), lines, self._clock, self._settings.channel_timeout)
+
+    def census(self) -> tuple[list[ViewerSession], TunnelCounters]:
+        """All sessions, and what went through tunnels since the start, ended ones included."""
+        with self._lock:
+            sessions, total = list(self._sessions.values()), self._past
+        for session in sessions:
+            if session.tunnel is not None:
+                total += session.tunnel.counters()
+        return sessions, total
 
     def release(self, session: ViewerSession) -> None:
         """End what a session has on its host and here. It stays listed; safe to call again."""
@@ -416,13 +434,18 @@ class Viewers:
 
     def _forget(self, session: ViewerSession) -> None:
         with self._lock:
-            self._sessions.pop(session.id, None)
+            known = self._sessions.pop(session.id, None) is not None
+            if known and session.tunnel is not None:
+                self._past += replace(session.tunnel.counters(), open_connections=0)
         session.gone.set()
 
     def _stop_aside(self, session: ViewerSession) -> threading.Thread | None:
         """Stop in a thread of its own. None: it is done already, in this one."""
         thread = threading.Thread(
-            target=self._stop_quietly, args=(session.id,), name=f"stop-{session.id}", daemon=True
+            target=copy_context().run,
+            args=(self._stop_quietly, session.id),
+            name=f"stop-{session.id}",
+            daemon=True,
         )
         try:
             thread.start()

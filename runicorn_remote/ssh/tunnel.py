@@ -37,6 +37,14 @@ class TunnelCounters:
     open_connections: int
     total_connections: int
 
+    def __add__(self, other: TunnelCounters) -> TunnelCounters:
+        return TunnelCounters(
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+            self.open_connections + other.open_connections,
+            self.total_connections + other.total_connections,
+        )
+
 
 class Tunnel:
     """A forwarded port. Every method may be called from any thread and returns without asking the network."""

@@ -9,6 +9,9 @@ from flask.testing import FlaskClient
 
 ROUTES = {
     "/api/health": {"GET"},
+    "/healthz": {"GET"},
+    "/readyz": {"GET"},
+    "/metrics": {"GET"},
     "/api/remote/connect": {"POST"},
     "/api/remote/sessions": {"GET"},
     "/api/remote/disconnect": {"POST"},
@@ -32,11 +35,14 @@ ROUTES = {
 }
 
 
+PROBES = ("/healthz", "/readyz", "/metrics")
+
+
 def test_exactly_these_routes_are_there(app: Flask) -> None:
     found: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
         assert rule.methods is not None
-        if not rule.rule.startswith(("/api/remote", "/api/health")):
+        if not rule.rule.startswith(("/api/remote", "/api/health", *PROBES)):
             continue
         found.setdefault(rule.rule, set()).update(rule.methods - {"HEAD", "OPTIONS"})
     assert found == ROUTES

@@ -12,11 +12,12 @@ import click
 import pytest
 
 from runicorn_remote.cli import command_line
-from runicorn_remote.services import viewer_session
+from runicorn_remote.services import Services, viewer_session
 from runicorn_remote.settings import ENVIRONMENT_PREFIX, Settings
 from tests.docs import pages
 
 API = pages.REPOSITORY / "docs/api.md"
+OBSERVABILITY = pages.REPOSITORY / "docs/observability.md"
 TROUBLESHOOTING = pages.REPOSITORY / "docs/troubleshooting.md"
 ABOUT_SETTINGS = [
     pages.REPOSITORY / "docs/operations.md",
@@ -105,6 +106,33 @@ def test_every_error_code_is_explained(page: Path) -> None:
     in_source = {code for path in sources() for code in codes(path)}
     assert in_source >= _NEVER_SENT
     assert documented == (in_source - _NEVER_SENT) | _OF_HTTP
+
+
+def test_every_metric_is_explained(tmp_path: Path) -> None:
+    services = Services(Settings(state_dir=str(tmp_path)))
+    services.heartbeat.age = lambda: 0.0  # type: ignore[method-assign]
+    families = list(services.metrics.registry.collect())
+    services.close()
+    names = {
+        name.removesuffix("_created")
+        for family in families
+        if family.name.startswith("runicorn_remote")
+        for name in [family.name + ("_total" if family.type == "counter" else "")]
+    }
+    table = pages.prose(OBSERVABILITY).partition("| metric |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| `([a-z_]+)` \|", table, re.M)
+    assert {f"runicorn_remote_{name}" for name in told} == names - {"runicorn_remote"} | {
+        "runicorn_remote_info"
+    }
+
+
+def test_every_action_that_happens_by_itself_is_explained() -> None:
+    told = set(pages.code_spans(tables(OBSERVABILITY)))
+    reported = set()
+    for path in (pages.REPOSITORY / "runicorn_remote/services").glob("*.py"):
+        reported |= set(re.findall(r'_report(?:_on)?\(\s*(?:\w+, )?"([a-z.]+)"', path.read_text("utf-8")))
+    assert len(reported) >= 10
+    assert reported <= told
 
 
 # --- the source

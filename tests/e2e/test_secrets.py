@@ -36,6 +36,8 @@ BAD_KEY_LINE = "canaryBadKeyc2VjcmV0IHRoYXQgaXMgbm90IGEga2V5IGF0IGFsbA"
 BAD_KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{BAD_KEY_LINE}\n-----END OPENSSH PRIVATE KEY-----\n"
 NO_KEY = "canary-this-is-no-key-at-all-7d15"
 TYPED_ASTRAY = "canary-Astray-60be"
+TOKEN = "canary-Token-b21c" + "5d" * 16
+WRONG_TOKEN = "canary-WrongToken-77e0" + "5d" * 16
 LITERALS = (
     PASSWORD,
     WRONG_PASSWORD,
@@ -45,6 +47,8 @@ LITERALS = (
     BAD_KEY_LINE,
     NO_KEY,
     TYPED_ASTRAY,
+    TOKEN,
+    WRONG_TOKEN,
 )
 # So much of a key's text is already too much.
 FRAGMENT = 20
@@ -119,11 +123,21 @@ def host(tmp_path: Path, keys: Keys) -> Iterator[EmbeddedHost]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path, flags=["--log-level", "DEBUG"]) as server:
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text(TOKEN)
+    environment = {
+        "RUNICORN_REMOTE_TOKEN_FILE": str(token),
+        "RUNICORN_REMOTE_AUDIT_LOG": str(tmp_path / "log" / "audit.jsonl"),
+    }
+    flags = ["--log-level", "DEBUG"]
+    with ServerProcess(tmp_path, flags=flags, environment=environment, token=TOKEN) as server:
         yield server
 
 
-def test_secrets_are_seen_nowhere(server: ServerProcess, host: EmbeddedHost, keys: Keys) -> None:
+def test_secrets_are_seen_nowhere(
+    server: ServerProcess, host: EmbeddedHost, keys: Keys, tmp_path: Path
+) -> None:
     witness = Witness(server)
     account = {"host": host.host, "port": host.port, "username": host.username, "use_agent": False}
     User(server, {**account, "password": PASSWORD}).accept_host_key()
@@ -132,19 +146,28 @@ def test_secrets_are_seen_nowhere(server: ServerProcess, host: EmbeddedHost, key
     start_viewers(witness, account, keys)
     save_connections(witness, account, keys)
     send_what_is_no_request(witness, account, keys)
+    try_tokens(witness)
     # While a viewer that was started with a secret is running: nothing of it in any process there is.
     in_processes = b"".join(map(processes.command_line_and_environment, server.pids()))
+    metrics = server.get("/metrics").text
     assert server.stop() == 0
 
     assert {200, 400, 405, 413, 415, 422, 500} <= witness.statuses, "some of the ways were not tried"
     texts = {f"answer {number}": answer for number, answer in enumerate(witness.answers)}
+    texts["metrics"] = metrics
+    texts["audit log"] = (tmp_path / "log" / "audit.jsonl").read_text()
     texts["log"] = server.output()
     texts["/proc"] = in_processes.decode("utf-8", "replace")
     texts.update({str(path): path.read_text("utf-8", "replace") for path in files_below(server.state_dir)})
-    assert "AUTH_FAILED" in texts["log"]
+    for name in ("log", "audit log", "metrics"):
+        assert "AUTH_FAILED" in texts[name], name
     assert "gAAAAA" in texts[str(server.state_dir / "connections.json")], "nothing was saved"
 
-    secrets = {form for literal in LITERALS for form in spellings(literal)} | keys.fragments()
+    # What opens the saved secrets is in its own file and nowhere else.
+    vault_key = texts.pop(str(server.state_dir / ".secret.key")).strip()
+    assert len(vault_key) >= 44
+    literals = (*LITERALS, vault_key)
+    secrets = {form for literal in literals for form in spellings(literal)} | keys.fragments()
     found = [
         f"{where}: {secret!r} in {excerpt(text, secret)}"
         for where, text in texts.items()
@@ -299,6 +322,13 @@ def send_what_is_no_request(witness: Witness, account: dict[str, Any], keys: Key
     for path in ("connect", "viewer/start"):
         assert witness.request("GET", path, params={"password": WRONG_PASSWORD}).status_code == 405
     assert witness.request("PUT", "connections/saved", json={"password": PASSWORD}).status_code == 405
+
+
+def try_tokens(witness: Witness) -> None:
+    for value in (f"Bearer {WRONG_TOKEN}", f"Basic {TOKEN}", f"bearer  {TOKEN}x", WRONG_TOKEN, TOKEN):
+        headers = {"Authorization": value}
+        assert witness.request("GET", "status", headers=headers).status_code == 401
+        assert witness.server.request("GET", "/metrics", headers=headers).status_code == 401
 
 
 def spellings(secret: str) -> set[str]:

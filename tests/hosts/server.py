@@ -43,7 +43,8 @@ class ServerProcess:
     """One server. All its files, its log among them, are in `directory`, which must exist.
 
     `flags` come after those of `command`, which is `serve` on a free port with `state_dir` unless given;
-    `environment` is added to this process's own, without the settings of whoever runs the tests.
+    `environment` is added to this process's own, without the settings of whoever runs the tests. `token` is
+    sent with every request; the server has to be told of it by a setting.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class ServerProcess:
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
+        token: str | None = None,
     ) -> None:
         self.state_dir = directory / "state"
         self.url = ""
         self._command = [*(command or (*SERVE, "--state-dir", str(self.state_dir))), *flags]
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self._token = secrets.token_hex(16)
         self._environment = {
             **clean_environment(),
@@ -152,8 +155,9 @@ class ServerProcess:
         return self.request("POST", path, json=body, timeout=timeout)
 
     def request(self, method: str, path: str, **more: Any) -> requests.Response:
-        """`more` as `requests` has it."""
-        return fetch(self.url + path, method=method, **{"timeout": REQUEST_TIMEOUT, **more})
+        """`more` as `requests` has it. The token is sent, unless `headers` has another."""
+        headers = {**self._authorization, **(more.pop("headers", None) or {})}
+        return fetch(self.url + path, method=method, headers=headers, **{"timeout": REQUEST_TIMEOUT, **more})
 
     def _announced_url(self) -> str:
         assert self._process is not None
