@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from runicorn_remote import errors
 from runicorn_remote.services import Services
 from runicorn_remote.ssh.http_probe import ProbeFailed
+from runicorn_remote.ssh.keys import NotAKey
 from tests.api.user import faults, outcome
 
 # Every class of the tree, the abstract ones included: a new one has to be decided on here.
@@ -20,12 +21,15 @@ STATUS = {
     errors.RemoteError: 500,
     errors.InvalidValue: 400,
     errors.InvalidConnectionId: 400,
+    errors.HostKeyNotSeen: 400,
     errors.KeyUnusable: 400,
+    NotAKey: 400,
     errors.PassphraseRequired: 400,
     errors.PassphraseWrong: 400,
     errors.SavedServerMismatch: 400,
     errors.NotADirectory: 400,
     errors.AccessDenied: 403,
+    errors.TargetForbidden: 403,
     errors.TokenRequired: 401,
     errors.NotFound: 404,
     errors.ConnectionNotFound: 404,
@@ -37,6 +41,7 @@ STATUS = {
     errors.Conflict: 409,
     errors.HostKeyConfirmationRequired: 409,
     errors.LocalPortInUse: 409,
+    errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
     errors.StateError: 500,
     errors.RemoteCommandFailed: 500,
@@ -50,6 +55,7 @@ STATUS = {
     errors.AuthenticationFailed: 500,
     errors.HostKeyRevoked: 500,
     errors.NoCommonAlgorithm: 500,
+    errors.SshConfigUnusable: 500,
     errors.LinkLost: 503,
     ProbeFailed: 500,
 }
@@ -67,6 +73,8 @@ def all_errors(cls: type[errors.RemoteError] = errors.RemoteError) -> Iterator[t
 def make(cls: type[errors.RemoteError]) -> errors.RemoteError:
     if issubclass(cls, errors.HostKeyConfirmationRequired):
         return cls(PROBLEM)
+    if issubclass(cls, errors.IdempotencyKeyReused):
+        return cls()
     return cls("the reason")
 
 
@@ -91,14 +99,15 @@ def test_every_error_has_its_status_and_code(app: Flask, cls: type[errors.Remote
     assert outcome(answer) == (STATUS[cls], cls.code)
     assert answer.mimetype == "application/json"
     body = answer.get_json()
-    if cls is not errors.HostKeyConfirmationRequired:
+    if cls not in (errors.HostKeyConfirmationRequired, errors.IdempotencyKeyReused):
         assert body["detail"] == f"{cls.prefix}the reason"
     assert body.get("hint") == cls.default_hint
     assert ("Retry-After" in answer.headers) == (cls is errors.Busy)
 
 
 def test_codes_tell_classes_apart() -> None:
-    codes = [cls.code for cls in STATUS]
+    # To callers a text that is no key is a key that cannot be used.
+    codes = [cls.code for cls in STATUS if cls is not NotAKey]
     assert len(set(codes)) == len(codes)
     assert all(code == code.upper() and " " not in code for code in codes)
 
