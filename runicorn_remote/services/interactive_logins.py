@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 
 from runicorn_remote.errors import (
     Busy,
@@ -65,7 +66,10 @@ class InteractiveLogins:
             login = _Login(self._patience)
             self._logins[key] = login
             thread = threading.Thread(
-                target=self._run, args=(login, key, credentials), name=f"login-{target}", daemon=True
+                target=copy_context().run,  # with the request's id in the log
+                args=(self._run, login, key, credentials),
+                name=f"login-{target}",
+                daemon=True,
             )
             login.thread = thread
             thread.start()
