@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -22,6 +23,7 @@ STATUS = {
     errors.InvalidValue: 400,
     errors.InvalidConnectionId: 400,
     errors.HostKeyNotSeen: 400,
+    errors.ChallengeUnusable: 400,
     errors.KeyUnusable: 400,
     NotAKey: 400,
     errors.PassphraseRequired: 400,
@@ -43,6 +45,7 @@ STATUS = {
     errors.LocalPortInUse: 409,
     errors.IdempotencyKeyReused: 422,
     errors.Busy: 503,
+    errors.LoginBackoff: 429,
     errors.StateError: 500,
     errors.RemoteCommandFailed: 500,
     errors.ViewerStartFailed: 500,
@@ -55,6 +58,9 @@ STATUS = {
     errors.AuthenticationFailed: 500,
     errors.HostKeyRevoked: 500,
     errors.NoCommonAlgorithm: 500,
+    errors.NothingToLogInWith: 500,
+    errors.InteractionImpossible: 500,
+    errors.InteractiveAuthRequired: 401,
     errors.SshConfigUnusable: 500,
     errors.LinkLost: 503,
     ProbeFailed: 500,
@@ -62,6 +68,24 @@ STATUS = {
 PROBLEM = errors.HostKeyProblem(
     "gpu1", 2222, "[gpu1]:2222", "ssh-ed25519", "SHA256:x", "ssh-ed25519 AAAA", "unknown"
 )
+
+QUESTION: dict[str, Any] = {
+    "challenge_id": "c",
+    "host": "gpu1",
+    "port": 22,
+    "username": "me",
+    "name": "",
+    "instructions": "",
+    "prompts": (("Code: ", False),),
+    "expires_in": 60.0,
+}
+WITH_A_DETAIL_OF_ITS_OWN = (
+    errors.HostKeyConfirmationRequired,
+    errors.IdempotencyKeyReused,
+    errors.InteractiveAuthRequired,
+)
+# They have the code of another class: the difference is the server's own.
+SAME_TO_CALLERS = (NotAKey, errors.NothingToLogInWith, errors.InteractionImpossible)
 
 
 def all_errors(cls: type[errors.RemoteError] = errors.RemoteError) -> Iterator[type[errors.RemoteError]]:
@@ -75,6 +99,8 @@ def make(cls: type[errors.RemoteError]) -> errors.RemoteError:
         return cls(PROBLEM)
     if issubclass(cls, errors.IdempotencyKeyReused):
         return cls()
+    if issubclass(cls, errors.InteractiveAuthRequired):
+        return cls("the reason", **QUESTION)
     return cls("the reason")
 
 
@@ -99,15 +125,14 @@ def test_every_error_has_its_status_and_code(app: Flask, cls: type[errors.Remote
     assert outcome(answer) == (STATUS[cls], cls.code)
     assert answer.mimetype == "application/json"
     body = answer.get_json()
-    if cls not in (errors.HostKeyConfirmationRequired, errors.IdempotencyKeyReused):
+    if cls not in WITH_A_DETAIL_OF_ITS_OWN:
         assert body["detail"] == f"{cls.prefix}the reason"
     assert body.get("hint") == cls.default_hint
-    assert ("Retry-After" in answer.headers) == (cls is errors.Busy)
+    assert ("Retry-After" in answer.headers) == issubclass(cls, errors.Busy)
 
 
 def test_codes_tell_classes_apart() -> None:
-    # To callers a text that is no key is a key that cannot be used.
-    codes = [cls.code for cls in STATUS if cls is not NotAKey]
+    codes = [cls.code for cls in STATUS if cls not in SAME_TO_CALLERS]
     assert len(set(codes)) == len(codes)
     assert all(code == code.upper() and " " not in code for code in codes)
 
