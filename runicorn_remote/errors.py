@@ -179,8 +179,8 @@ class HostKeyProblem:
 class HostKeyConfirmationRequired(Conflict):
     code = "HOST_KEY_CONFIRMATION_REQUIRED"
 
-    def __init__(self, problem: HostKeyProblem) -> None:
-        super().__init__("Host key verification failed")
+    def __init__(self, problem: HostKeyProblem, hint: str | None = None) -> None:
+        super().__init__("Host key verification failed", hint=hint)
         self.problem = problem
 
     @property

@@ -9,16 +9,11 @@ from dataclasses import dataclass
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    SSHCertificate,
-    load_ssh_public_identity,
-)
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 from paramiko.agent import AgentKey
 from paramiko.pkey import PublicBlob
 
-from runicorn_remote.ssh.known_hosts import HostKey
+from runicorn_remote.ssh.host_certificates import public_half
 
 
 @dataclass(frozen=True)
@@ -38,8 +33,7 @@ class UserCertificate:
             raise ValueError(str(error)) from error
         if not isinstance(identity, SSHCertificate):
             raise ValueError("a plain key, not a certificate")
-        words = identity.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()
-        return cls(line, HostKey.of(words[0].decode(), words[1].decode()).blob)
+        return cls(line, public_half(identity.public_key()).blob)
 
     def attach(self, key: paramiko.PKey) -> paramiko.PKey:
         """`key` again, offered with this certificate; `key` itself stays as it is."""

@@ -86,7 +86,7 @@ class Connector:
     def _log_in(self, hop: Hop, authentication: Authentication, chain: Chain) -> None:
         """Add a connection to `chain`, over what it has so far."""
         settings = self._settings
-        stored_types = self._known_hosts.stored_types(hop.key_host, hop.key_port)
+        stored = self._known_hosts.lookup_certificate(hop.key_host, hop.key_port)
         connection = fabric.Connection(
             hop.target.host,
             user=hop.target.username,
@@ -100,7 +100,9 @@ class Connector:
                 "channel_timeout": settings.channel_timeout,
                 "auth_strategy": authentication,
                 "transport_factory": make_transport_factory(
-                    key_types=stored_types, client_banner=settings.client_banner
+                    key_types=stored.stored_types,
+                    certificates_first=bool(stored.authorities),
+                    client_banner=settings.client_banner,
                 ),
             },
         )

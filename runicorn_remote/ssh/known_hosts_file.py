@@ -10,6 +10,7 @@ from runicorn_remote.errors import StateError
 from runicorn_remote.private_files import read_private, state_lock, write_private
 from runicorn_remote.ssh.known_hosts import HostEntries, HostKey, KnownHostsText, Verdict
 from runicorn_remote.ssh.known_hosts_edit import ListedKey, accepted, listed, removed
+from runicorn_remote.ssh.known_hosts_match import SSH_PORT
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -32,9 +33,19 @@ class KnownHostsFile:
         """All keys stored for this host, in file order."""
         return self._read().lookup(host, port)
 
-    def stored_types(self, host: str, port: int) -> tuple[str, ...]:
-        """The key types (`ssh-rsa`, not its signature algorithms) to ask this host for first."""
-        return self.lookup(host, port).stored_types
+    def lookup_certificate(self, host: str, port: int) -> HostEntries:
+        """What is stored for certificates of this host: lines without a port count for every port.
+
+        As with ssh: `@cert-authority *.example.org` is about example.org's hosts on any port.
+        """
+        document = self._read()
+        found = document.lookup(host, port)
+        if port == SSH_PORT:
+            return found
+        anywhere = document.lookup(host, SSH_PORT)
+        return HostEntries(
+            found.trusted, found.revoked + anywhere.revoked, found.authorities + anywhere.authorities
+        )
 
     def judge(self, host: str, port: int, key_type: str, key_blob: bytes) -> Verdict:
         """Whether the key a handshake showed is this host's. `key_type` is the type within the blob."""

@@ -34,6 +34,7 @@ from .settling import SettlingChannel
 AES_GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 GCM_REKEY_BYTES = 2**36
 USER_TIMEOUT = 30.0
+_CERTIFICATE = "-cert-v01@openssh.com"
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 _BANNER = re.compile(r"[!-,.-~]+( [ -~]*)?")  # RFC 4253, 4.2: no white space and no minus in the first word
 _BANNER_LENGTH = 200
@@ -57,14 +58,16 @@ class TransportObserver(Protocol):
 def make_transport_factory(
     *,
     key_types: Sequence[str] = (),
+    certificates_first: bool = False,
     client_banner: str | None = None,
     user_timeout: float | None = USER_TIMEOUT,
 ) -> Callable[..., TunnelTransport]:
     """-> a `transport_factory` for `SSHClient.connect` and for Fabric's `connect_kwargs`.
 
-    `key_types`: host key types to ask for first, as known_hosts spells them. `client_banner`: what to
-    call ourselves instead of `paramiko_…`, with or without `SSH-2.0-`. `user_timeout`: seconds after
-    which unacknowledged data ends the connection, where the platform can do that; None: never.
+    `key_types`: host key types to ask for first, as known_hosts spells them. `certificates_first`:
+    whether to ask for host certificates before plain keys. `client_banner`: what to call ourselves
+    instead of `paramiko_…`, with or without `SSH-2.0-`. `user_timeout`: seconds after which
+    unacknowledged data ends the connection, where the platform can do that; None: never.
     Raises `ValueError` for a banner that the protocol does not allow.
     """
     local_version = None if client_banner is None else _version_line(client_banner)
@@ -72,6 +75,7 @@ def make_transport_factory(
     def factory(sock: Any, **kwargs: Any) -> TunnelTransport:
         transport = TunnelTransport(sock, **kwargs)
         transport.prefer_host_keys(key_types)
+        transport.certificates_first = certificates_first
         transport.set_user_timeout(user_timeout)
         if local_version is not None:
             transport.local_version = local_version
@@ -115,6 +119,7 @@ class TunnelTransport(_Transport):
         self._poller: Any = None  # guarded by clear_to_send_lock: no two threads can use it at once
         # Open, or waiting for the peer's CLOSE; guarded by lock. paramiko's own table holds no reference.
         self._asynchronous: dict[int, ForwardChannel | SettlingChannel] = {}
+        self.certificates_first = False
         self._userauth_requested = False
         self._observers: set[TransportObserver] = set()
         self._observers_lock = threading.Lock()
@@ -133,6 +138,14 @@ class TunnelTransport(_Transport):
         known = self._preferred_keys
         first = [name for name in dict.fromkeys(wanted) if name in known]
         self._preferred_keys = (*first, *(name for name in known if name not in first))
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """What kinds of host keys to ask for, best first. paramiko reads it for each key exchange."""
+        names: tuple[str, ...] = super().preferred_keys
+        if not self.certificates_first:
+            return names
+        return tuple(sorted(names, key=lambda name: not name.endswith(_CERTIFICATE)))
 
     def set_user_timeout(self, seconds: float | None) -> None:
         if seconds is not None and isinstance(self.sock, socket.socket):

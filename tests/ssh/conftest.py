@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +62,24 @@ def write_known_hosts(known_hosts: KnownHostsFile, *lines: str) -> Path:
 def trusted(server: SshServer, known_hosts: KnownHostsFile) -> Target:
     write_known_hosts(known_hosts, *server.known_hosts_lines())
     return Target(server.host, server.port, server.username)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A real ssh-agent, empty."""
+    program = shutil.which("ssh-agent")
+    if program is None:
+        pytest.skip("ssh-agent is not installed")
+    # A socket's path may not be long.
+    directory = subprocess.run(
+        ["mktemp", "-d"], check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()
+    path = f"{directory}/agent"
+    process = subprocess.Popen([program, "-D", "-a", path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # it listens now
+    monkeypatch.setenv("SSH_AUTH_SOCK", path)
+    yield path
+    process.terminate()
+    process.communicate(timeout=10)
+    shutil.rmtree(directory)

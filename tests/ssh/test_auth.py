@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 
 from runicorn_remote.demo.ssh_host import EmbeddedHost
 from runicorn_remote.errors import (
-    AuthenticationFailed,
     HostKeyConfirmationRequired,
     PassphraseRequired,
     PassphraseWrong,
@@ -25,34 +22,9 @@ from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.target import Credentials, Target
 from tests.hosts.sshd import SshServer
 from tests.ssh.conftest import write_known_hosts
+from tests.ssh.key_kit import add_to_agent, fails, log_in, new_key, offered, public
 
 PASSPHRASE = "open sesame"
-
-
-def new_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-a", "2", "-f", path], check=True, timeout=30
-    )
-    return path
-
-
-def public(path: Path) -> str:
-    return path.with_name(path.name + ".pub").read_text()
-
-
-def log_in(connector: Connector, target: Target, credentials: Credentials) -> None:
-    connector(target, credentials).close()
-
-
-def fails(connector: Connector, target: Target, credentials: Credentials) -> str:
-    with pytest.raises(AuthenticationFailed) as caught:
-        connector(target, credentials)
-    return str(caught.value)
-
-
-def offered(server: SshServer, before: str) -> list[str]:
-    """The fingerprints of the keys a login showed to sshd, refused and accepted ones."""
-    return re.findall(r"(?:Failed|Accepted|Postponed) publickey .*(SHA256:\S+)", server.log()[len(before) :])
 
 
 # --- keys
@@ -161,52 +133,14 @@ def test_a_wrong_password_fails_although_a_default_key_would_do(
 # --- the agent
 
 
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A real ssh-agent, empty."""
-    program = shutil.which("ssh-agent")
-    if program is None:
-        pytest.skip("ssh-agent is not installed")
-    # A socket's path may not be long.
-    directory = subprocess.run(
-        ["mktemp", "-d"], check=True, capture_output=True, text=True, timeout=10
-    ).stdout.strip()
-    path = f"{directory}/agent"
-    process = subprocess.Popen([program, "-D", "-a", path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()  # it listens now
-    monkeypatch.setenv("SSH_AUTH_SOCK", path)
-    yield path
-    process.terminate()
-    process.communicate(timeout=10)
-    shutil.rmtree(directory)
-
-
-def add(agent: str, *paths: Path, passphrase: str = "") -> None:
-    environ = {**os.environ, "SSH_AUTH_SOCK": agent}
-    if passphrase:
-        helper = paths[0].parent / "askpass"
-        helper.write_text(f"#!/bin/sh\necho '{passphrase}'\n")
-        helper.chmod(0o700)
-        environ.update(SSH_ASKPASS=str(helper), SSH_ASKPASS_REQUIRE="force", DISPLAY=":0")
-    subprocess.run(
-        ["ssh-add", "-q", *paths],
-        check=True,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=10,
-    )
-
-
 @pytest.mark.sshd
 def test_an_agent_with_several_keys(
     connector: Connector, target: Target, keys: Path, agent: str, sshd: SshServer
 ) -> None:
     assert "nothing to log in" in fails(connector, target, Credentials())
-    add(agent, keys / "stranger")
+    add_to_agent(agent, keys / "stranger")
     fails(connector, target, Credentials())
-    add(agent, keys / "rsa")
+    add_to_agent(agent, keys / "rsa")
     before = sshd.log()
     log_in(connector, target, Credentials())
     shown = offered(sshd, before)
@@ -218,7 +152,7 @@ def test_an_agent_with_several_keys(
 def test_what_is_in_the_agent_is_not_offered_again_from_the_files(
     connector: Connector, target: Target, keys: Path, agent: str, private_home: Path, sshd: SshServer
 ) -> None:
-    add(agent, keys / "stranger")
+    add_to_agent(agent, keys / "stranger")
     put_default_key(private_home, keys / "stranger")
     before = sshd.log()
     fails(connector, target, Credentials())
@@ -230,10 +164,10 @@ def test_an_encrypted_key_whose_key_is_in_the_agent(
     connector: Connector, target: Target, keys: Path, agent: str
 ) -> None:
     credentials = Credentials(private_key_path=str(keys / "encrypted"))
-    add(agent, keys / "rsa")
+    add_to_agent(agent, keys / "rsa")
     with pytest.raises(PassphraseRequired):
         connector(target, credentials)
-    add(agent, keys / "encrypted", passphrase=PASSPHRASE)
+    add_to_agent(agent, keys / "encrypted", passphrase=PASSPHRASE)
     log_in(connector, target, credentials)
     with pytest.raises(PassphraseRequired):
         connector(target, Credentials(private_key_path=str(keys / "encrypted"), use_agent=False))
@@ -243,7 +177,7 @@ def test_an_encrypted_key_whose_key_is_in_the_agent(
 def test_a_wrong_secret_fails_although_the_agent_would_do(
     connector: Connector, target: Target, keys: Path, agent: str
 ) -> None:
-    add(agent, keys / "ed25519")
+    add_to_agent(agent, keys / "ed25519")
     log_in(connector, target, Credentials())
     fails(connector, target, Credentials(password="wrong"))
     fails(connector, target, Credentials(private_key_path=str(keys / "stranger")))

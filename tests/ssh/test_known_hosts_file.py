@@ -42,7 +42,7 @@ def test_accept_judge_remove(path: Path) -> None:
     assert file.judge("gpu1", 22, A.type, A.blob).kind == "trusted"
     verdict = file.judge("gpu1", 22, B.type, B.blob)
     assert (verdict.kind, verdict.expected) == ("changed", A)
-    assert file.stored_types("gpu1", 22) == ("ssh-ed25519",)
+    assert file.lookup("gpu1", 22).stored_types == ("ssh-ed25519",)
     assert [item.key for item in file.list()] == [A]
     assert file.remove("gpu1", 22, A.type) is True
     assert file.remove("gpu1", 22, A.type) is False
