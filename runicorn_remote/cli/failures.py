@@ -108,6 +108,7 @@ def _of_answer(error: Any) -> Failure:
         AuthenticationFailed,
         ConnectionNotFound,
         HostKeyConfirmationRequired,
+        InteractiveAuthRequired,
         KeyUnusable,
         NotFound,
         Unauthorized,
@@ -117,13 +118,15 @@ def _of_answer(error: Any) -> Failure:
     if isinstance(error, HostKeyConfirmationRequired):
         exit_code = HOST_KEY
         message, hint = _unconfirmed(error.host_key)
-    elif isinstance(error, AuthenticationFailed | KeyUnusable | Unauthorized):
+    elif isinstance(error, AuthenticationFailed | InteractiveAuthRequired | KeyUnusable | Unauthorized):
         exit_code = AUTHENTICATION
     elif isinstance(error, NotFound):
         exit_code = NOT_FOUND
     # The API's own hints speak to programs.
     if isinstance(error, Unauthorized):
         hint = "The server's token: --token-file FILE, or RUNICORN_REMOTE_TOKEN in the environment"
+    if isinstance(error, InteractiveAuthRequired):
+        hint = "Only a person can answer that: run this at a terminal"
     if isinstance(error, ConnectionNotFound):
         hint = "Log in first: runicorn-remote connect USER@HOST"
     return Failure(

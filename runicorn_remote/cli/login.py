@@ -7,7 +7,6 @@ never in an environment.
 from __future__ import annotations
 
 import functools
-import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -15,16 +14,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runicorn_remote.cli.failures import AUTHENTICATION, Failure
+from runicorn_remote.cli.challenge import answers_to, ask_secret
 from runicorn_remote.cli.host_key import confirms
-from runicorn_remote.cli.output import is_terminal, printable, say
+from runicorn_remote.cli.output import is_terminal, say
 from runicorn_remote.cli.target import SSH_PORT, Target
 
 if TYPE_CHECKING:
-    from runicorn_remote.client import RunicornRemoteError
+    from runicorn_remote.client import InteractiveAuthRequired, RunicornRemoteError
 
-# A login over jump hosts asks about one key a hop.
-_MOST_HOST_KEYS = 3
+# A login over jump hosts asks about one key a hop, and each hop may ask several times.
+_MOST_HOST_KEYS = 9
+_MOST_CHALLENGES = 20
 _MOST_PASSPHRASES = 3
 
 Answer = TypeVar("Answer")
@@ -54,7 +54,9 @@ class Login:
         self._identity = identity
         self._password = password
         self._passphrase: str | None = None
-        self._host_keys = self._passphrases = self._passwords = 0
+        self._host_keys = self._passphrases = self._passwords = self._challenges = 0
+        # What was typed, until the host asks for it: the client finds the question still open.
+        self._answers: dict[str, list[str]] = {}
 
     @property
     def account(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ class Login:
             "passphrase": self._passphrase,
             "use_agent": self._use_agent,
             "saved_server_id": self._saved_server_id,
+            "on_challenge": lambda challenge: self._answers.pop(challenge.challenge_id, None),
         }
 
     def _helps(self, error: RunicornRemoteError) -> bool:
@@ -94,6 +97,7 @@ class Login:
         from runicorn_remote.client import (
             AuthenticationFailed,
             HostKeyConfirmationRequired,
+            InteractiveAuthRequired,
             PassphraseRequired,
             PassphraseWrong,
         )
@@ -102,6 +106,8 @@ class Login:
             return self._accepts(error)
         if not is_terminal(sys.stdin):
             return False
+        if isinstance(error, InteractiveAuthRequired):
+            return self._types_answers(error)
         if isinstance(error, PassphraseRequired) or (
             isinstance(error, PassphraseWrong) and self._passphrases
         ):
@@ -115,6 +121,13 @@ class Login:
         if self._host_keys > _MOST_HOST_KEYS or not confirms(error.host_key):
             return False
         error.accept()
+        return True
+
+    def _types_answers(self, error: InteractiveAuthRequired) -> bool:
+        self._challenges += 1
+        if self._challenges > _MOST_CHALLENGES:
+            return False
+        self._answers = {error.challenge.challenge_id: answers_to(error.challenge)}
         return True
 
     def _types_passphrase(self, error: RunicornRemoteError) -> bool:
@@ -188,14 +201,6 @@ def read_password(target: Target | None, credentials: dict[str, Any]) -> str | N
     if not password:
         raise click.UsageError("The password is empty")
     return password
-
-
-def ask_secret(prompt: str) -> str:
-    """A line from the terminal, without echo."""
-    try:
-        return getpass.getpass(printable(prompt))
-    except EOFError:
-        raise Failure("Nothing was typed", exit_code=AUTHENTICATION, code="NO_PASSWORD") from None
 
 
 def _password_prompt(host: str | None, username: str | None) -> str:

@@ -1,5 +1,6 @@
 """A client of the Remote API. Needs only `requests`; nothing of the server is imported."""
 
+from runicorn_remote.client.challenge import Challenge, OnChallenge, Prompt
 from runicorn_remote.client.client import RunicornRemoteClient
 from runicorn_remote.client.errors import (
     AuthenticationFailed,
@@ -12,6 +13,7 @@ from runicorn_remote.client.errors import (
     HostKeyConfirmationRequired,
     HostKeyRevoked,
     HostUnreachable,
+    InteractiveAuthRequired,
     KeyUnusable,
     LinkLost,
     LocalPortInUse,
@@ -36,6 +38,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadRequest",
     "Busy",
+    "Challenge",
     "Conflict",
     "ConnectionNotFound",
     "EnvironmentNotFound",
@@ -44,14 +47,17 @@ __all__ = [
     "HostKeyConfirmationRequired",
     "HostKeyRevoked",
     "HostUnreachable",
+    "InteractiveAuthRequired",
     "KeyUnusable",
     "LinkLost",
     "LocalPortInUse",
     "LoginFailed",
     "NotFound",
+    "OnChallenge",
     "OnHostKey",
     "PassphraseRequired",
     "PassphraseWrong",
+    "Prompt",
     "RunicornNotInstalled",
     "RunicornRemoteClient",
     "RunicornRemoteError",

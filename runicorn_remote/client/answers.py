@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from runicorn_remote.client.challenge import Challenge
 from runicorn_remote.client.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -18,6 +19,7 @@ from runicorn_remote.client.errors import (
     HostKeyConfirmationRequired,
     HostKeyRevoked,
     HostUnreachable,
+    InteractiveAuthRequired,
     KeyUnusable,
     LinkLost,
     LocalPortInUse,
@@ -86,6 +88,12 @@ def error_of(response: requests.Response, accept: Callable[[HostKey], object]) -
             error = HostKeyConfirmationRequired(f"{message}: {host_key}", **values)
             error.host_key, error._accept = host_key, accept
             return error
+    if response.status_code == 401 and code == "INTERACTIVE_AUTH_REQUIRED":
+        challenge = _challenge(inner)
+        if challenge is not None:
+            question = InteractiveAuthRequired(f"{message}: {challenge}", **values)
+            question.challenge = challenge
+            return question
     return _class_of(response, code)(message, **values)
 
 
@@ -128,6 +136,13 @@ def _host_key(detail: dict[str, Any]) -> HostKey | None:
     values = detail.get("host_key")
     try:
         return HostKey.from_dict(values) if isinstance(values, dict) else None
+    except ValueError:
+        return None
+
+
+def _challenge(detail: dict[str, Any]) -> Challenge | None:
+    try:
+        return Challenge.from_dict(detail)
     except ValueError:
         return None
 

@@ -15,7 +15,8 @@ from requests.auth import AuthBase
 
 from runicorn_remote._version import __version__
 from runicorn_remote.client.answers import error_of, unexpected
-from runicorn_remote.client.errors import HostKeyConfirmationRequired
+from runicorn_remote.client.challenge import OnChallenge
+from runicorn_remote.client.errors import HostKeyConfirmationRequired, InteractiveAuthRequired
 from runicorn_remote.client.host_key import HostKey, OnHostKey
 
 DEFAULT_BASE_URL = "http://127.0.0.1:23300"
@@ -28,8 +29,8 @@ SLOW = 180.0
 # Login, start, and the first answer of the viewer through the tunnel.
 START = 300.0
 
-# A login over jump hosts asks once a hop. More than that is a callback that accepts everything.
-_MAX_CONFIRMATIONS = 3
+# A login over jump hosts asks about a key and a code at each. More than that is not going to end.
+_MAX_QUESTIONS = 20
 # For what may be sent again: how often, and after how many seconds.
 _TIMES_AGAIN = 2
 _PAUSE = 0.5
@@ -47,6 +48,7 @@ class ApiClient:
         timeout: Timeout = None,
         *,
         on_host_key: OnHostKey | None = None,
+        on_challenge: OnChallenge | None = None,
     ) -> None:
         self.base_url = _checked_url(base_url)
         self.timeout = timeout
@@ -56,6 +58,7 @@ class ApiClient:
         # A proxy from the environment cannot reach this machine's own loopback.
         self.session.trust_env = not _is_loopback(self.base_url)
         self._on_host_key = on_host_key
+        self._on_challenge = on_challenge
         self._closed = threading.Event()
 
     def __repr__(self) -> str:
@@ -89,25 +92,32 @@ class ApiClient:
         *,
         wait: float = QUICK,
         on_host_key: OnHostKey | None = None,
+        on_challenge: OnChallenge | None = None,
         idempotency_key: str | None = None,
     ) -> Any:
-        """Sent once; again only after `on_host_key` said yes to the key it failed on.
+        """Sent once; again only after `on_host_key` said yes to the key it failed on, or with the answers
+        of `on_challenge` to what the host asked.
 
         With an `idempotency_key`, which makes it harmless, also when the connection was cut.
         """
-        send = partial(
-            self._send, "POST", f"/api/remote{path}", body=body, wait=wait, idempotency_key=idempotency_key
-        )
+        send = partial(self._send, "POST", f"/api/remote{path}", wait=wait, idempotency_key=idempotency_key)
         decide = on_host_key or self._on_host_key
-        if decide is not None:
-            for _ in range(_MAX_CONFIRMATIONS):
-                try:
-                    return send()
-                except HostKeyConfirmationRequired as error:
-                    if not decide(error.host_key):
-                        raise
-                    error.accept()
-        return send()
+        ask = on_challenge or self._on_challenge
+        answers: dict[str, Any] = {}
+        for _ in range(_MAX_QUESTIONS):
+            try:
+                return send(body={**body, **answers} if answers else body)
+            except HostKeyConfirmationRequired as error:
+                if decide is None or not decide(error.host_key):
+                    raise
+                error.accept()
+                answers = {}  # a new login, which asks anew
+            except InteractiveAuthRequired as error:
+                responses = ask(error.challenge) if ask is not None else None
+                if responses is None:
+                    raise
+                answers = {"challenge_id": error.challenge.challenge_id, "responses": list(responses)}
+        return send(body={**body, **answers} if answers else body)
 
     def _send(
         self,

@@ -25,10 +25,11 @@ class RunicornRemoteClient(ConnectionMethods, HostMethods, ViewerMethods):
     reach the server and 30 for its answer, 180 where it asks a host first, 300 for a viewer's start. A
     number, or a pair (reach, answer), holds for every request instead, the slow ones included.
     `on_host_key` is called with a `HostKey` that is unknown or changed, by `connect`, `start_viewer` and
-    `viewer`; if it returns True the key is accepted and the request repeated. Nothing else is ever sent
-    twice, but the start of a viewer whose connection to the server was cut: it has a key that makes the
-    second the same as the first. Proxies of the environment are used unless `base_url` is on this
-    machine; redirects are followed nowhere.
+    `viewer`; if it returns True the key is accepted and the request repeated. `on_challenge` is called
+    with a `Challenge`, what a host asks at the login, and returns one answer a prompt, or None to give
+    up. Nothing else is ever sent twice, but the start of a viewer whose connection to the server was
+    cut: it has a key that makes the second the same as the first. Proxies of the environment are used
+    unless `base_url` is on this machine; redirects are followed nowhere.
 
     Errors of the API are `RunicornRemoteError`, a `requests.HTTPError`; see `runicorn_remote.client.errors`.
     May be used from several threads.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from runicorn_remote.client.api_client import SLOW, ApiClient
+from runicorn_remote.client.challenge import OnChallenge
 from runicorn_remote.client.host_key import OnHostKey
 from runicorn_remote.client.shapes import Connected, Connection, KnownHost, Ok, Removed, Saved
 
@@ -27,6 +28,7 @@ class ConnectionMethods(ApiClient):
         *,
         saved_server_id: str | None = None,
         on_host_key: OnHostKey | None = None,
+        on_challenge: OnChallenge | None = None,
     ) -> Connected:
         """Log in, or reuse the live connection of the same identity.
 
@@ -36,7 +38,9 @@ class ConnectionMethods(ApiClient):
         None, and port 22 is whatever is saved.
 
         Returns `{"ok", "connection_id", "host", "port", "username", "connected"}`. Raises
-        `HostKeyConfirmationRequired`, `AuthenticationFailed`, `HostUnreachable`, `KeyUnusable`, ...
+        `HostKeyConfirmationRequired` unless `on_host_key` accepts the key, `InteractiveAuthRequired`
+        unless `on_challenge` answers what the host asks, `AuthenticationFailed`, `HostUnreachable`,
+        `KeyUnusable`, ...
         """
         body = login(
             host=host,
@@ -49,7 +53,10 @@ class ConnectionMethods(ApiClient):
             use_agent=use_agent,
             saved_server_id=saved_server_id,
         )
-        return cast("Connected", self._post("/connect", body, wait=SLOW, on_host_key=on_host_key))
+        return cast(
+            "Connected",
+            self._post("/connect", body, wait=SLOW, on_host_key=on_host_key, on_challenge=on_challenge),
+        )
 
     def list_sessions(self) -> list[Connection]:
         """The SSH connections users opened: `[{"key", "host", "port", "username", "connected"}]`."""

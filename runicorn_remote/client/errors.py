@@ -13,6 +13,7 @@
         ├── HostUnreachable                 503: no SSH service answers there
         │   └── LinkLost                    an SSH connection that was up is gone
         ├── LoginFailed                     AuthenticationFailed, HostKeyRevoked
+        │   └── InteractiveAuthRequired     401: the host asks what a person has to answer
         ├── ViewerStartFailed               RunicornNotInstalled, StartCancelled
         ├── ServerError                     any other 5xx
         └── UnexpectedAnswer                whatever answers there is not this API
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from runicorn_remote.client.challenge import Challenge
 from runicorn_remote.client.host_key import HostKey
 
 if TYPE_CHECKING:
@@ -150,6 +152,15 @@ class LoginFailed(RunicornRemoteError):
 
 class AuthenticationFailed(LoginFailed):
     """The host takes none of the credentials."""
+
+
+class InteractiveAuthRequired(LoginFailed):
+    """The host asks for more, such as a one-time code; `challenge` has the questions.
+
+    Pass an `on_challenge` to answer them. The login waits for `challenge.expires_in` seconds.
+    """
+
+    challenge: Challenge
 
 
 class HostKeyRevoked(LoginFailed):

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import requests
 
 from runicorn_remote.client.api_client import SLOW, START, ApiClient
+from runicorn_remote.client.challenge import OnChallenge
 from runicorn_remote.client.connections import DEFAULT_SSH_PORT, login
 from runicorn_remote.client.errors import RunicornRemoteError, SessionNotFound, ViewerEnded
 from runicorn_remote.client.host_key import OnHostKey
@@ -47,6 +48,7 @@ class ViewerMethods(ApiClient):
         conda_env: str | None = None,
         saved_server_id: str | None = None,
         on_host_key: OnHostKey | None = None,
+        on_challenge: OnChallenge | None = None,
         wait: bool = True,
         idempotency_key: str | None = None,
     ) -> StartedViewer:
@@ -90,6 +92,7 @@ class ViewerMethods(ApiClient):
             body,
             wait=START,
             on_host_key=on_host_key,
+            on_challenge=on_challenge,
             idempotency_key=idempotency_key or str(uuid.uuid4()),
         )
         return cast("StartedViewer", answer)

@@ -36,6 +36,9 @@ export interface Credentials {
   useAgent?: boolean | null;
   /** Supplies what is missing. Without it, host and username are required. */
   savedServerId?: string | null;
+  /** Of a `challenge`, and one text for each of its prompts. */
+  challengeId?: string | null;
+  responses?: string[] | null;
 }
 
 export interface StartOptions extends Credentials {
@@ -90,6 +93,23 @@ export interface HostKey {
   reason: 'unknown' | 'changed';
   expected_fingerprint_sha256?: string;
   expected_public_key?: string;
+}
+
+/** What a host asks at the login; the texts are its own. */
+export interface Challenge {
+  code: string;
+  message: string;
+  challenge_id: string;
+  /** Who asks, which may be a jump host. */
+  host: string;
+  port: number;
+  username: string;
+  name: string;
+  instructions: string;
+  /** `echo`: the answer may be shown while it is typed. */
+  prompts: { prompt: string; echo: boolean }[];
+  /** Seconds. */
+  expires_in: number;
 }
 
 export interface KnownHost {
@@ -194,8 +214,8 @@ export interface ViewerSession {
   runicornVersion: string | null;
   error: string | null;
   errorCode: string | null;
-  /** What a person has to decide on: the `detail` of a 409. */
-  errorDetail: { code: string; message: string; host_key: HostKey } | null;
+  /** What a person has to decide on or answer: the `detail` of a 409 or 401. */
+  errorDetail: { code: string; message: string; host_key: HostKey } | Challenge | null;
   /** Of a start: connecting, preparing, launching, waiting or ready. */
   phase: string;
   /** Of the latest start; `seconds` is null while it lasts, and of "ready". */
@@ -257,8 +277,8 @@ export class RunicornRemoteError extends Error {
     values?: { status?: number; detail?: unknown; code?: string; hint?: string; retryAfter?: number },
   );
   status: number;
-  /** A sentence; for 422 a list of faults; for a host key an object. */
-  detail: string | Fault[] | { code: string; message: string; host_key: HostKey } | undefined;
+  /** A sentence; for 422 a list of faults; for a host key and for what a host asks an object. */
+  detail: string | Fault[] | { code: string; message: string; host_key: HostKey } | Challenge | undefined;
   /** A stable upper-case word to branch on. */
   code: string | undefined;
   /** What to do. */
@@ -267,6 +287,8 @@ export class RunicornRemoteError extends Error {
   retryAfter: number | undefined;
   /** The key to decide on if that is what the error is about. */
   readonly hostKey: HostKey | undefined;
+  /** What the host asks: repeat the request with its `challengeId` and `responses`, one a prompt. */
+  readonly challenge: Challenge | undefined;
 }
 
 export class RunicornRemoteClient {

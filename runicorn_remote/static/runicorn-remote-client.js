@@ -46,6 +46,15 @@ export class RunicornRemoteError extends Error {
   get hostKey() {
     return this.code === 'HOST_KEY_CONFIRMATION_REQUIRED' ? this.detail?.host_key : undefined;
   }
+
+  /**
+   * What the host asks at the login, such as a one-time code, if that is what the error is about. Repeat the
+   * request with `challengeId: error.challenge.challenge_id` and `responses`, a text for each of its `prompts`.
+   */
+  get challenge() {
+    const asks = this.code === 'INTERACTIVE_AUTH_REQUIRED' && Array.isArray(this.detail?.prompts);
+    return asks ? this.detail : undefined;
+  }
 }
 
 export class RunicornRemoteClient {
