@@ -91,7 +91,7 @@ def error_of(response: requests.Response, accept: Callable[[HostKey], object]) -
     if response.status_code == 401 and code == "INTERACTIVE_AUTH_REQUIRED":
         challenge = _challenge(inner)
         if challenge is not None:
-            question = InteractiveAuthRequired(f"{message}: {challenge}", **values)
+            question = InteractiveAuthRequired(message, **values)
             question.challenge = challenge
             return question
     return _class_of(response, code)(message, **values)

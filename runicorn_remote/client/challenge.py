@@ -49,9 +49,6 @@ class Challenge:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError("this does not describe a host's questions") from error
 
-    def __str__(self) -> str:
-        return f"{self.username}@{self.host} asks: {' '.join(prompt.text.strip() for prompt in self.prompts)}"
-
 
 # Called with what the host asks; returns one answer a prompt, or None to give up.
 OnChallenge = Callable[[Challenge], Sequence[str] | None]

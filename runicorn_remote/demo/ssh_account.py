@@ -59,6 +59,10 @@ class AccountServer(asyncssh.SSHServer):
         right = hmac.compare_digest(password.encode("utf-8", "replace"), self._account.password.encode())
         return right and username == self._account.username
 
+    def kbdint_auth_supported(self) -> bool:
+        # As sshd without PAM. asyncssh would ask for the password this way as well.
+        return False
+
     def public_key_auth_supported(self) -> bool:
         return True
 

@@ -138,7 +138,7 @@ class _Login:
             if question is None:
                 return None
             return InteractiveAuthRequired(
-                f"{question.target} asks for more",
+                f"{question.target} asks: {' '.join(prompt.text.strip() for prompt in question.prompts)}",
                 challenge_id=self._challenge_id,
                 host=question.target.host,
                 port=question.target.port,

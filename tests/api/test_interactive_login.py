@@ -68,7 +68,7 @@ def test_key_and_code(user: User, host: SecondFactorHost) -> None:
     challenge_id = detail.pop("challenge_id")
     assert detail == {
         "code": "INTERACTIVE_AUTH_REQUIRED",
-        "message": f"Connection failed: {user.connection_id} asks for more",
+        "message": f"Connection failed: {user.connection_id} asks: Verification code:",
         "host": host.host,
         "port": host.port,
         "username": host.username,
