@@ -45,12 +45,12 @@ class LocalHost:
         self._login_shell = login_shell
         self._environ = {"HOME": str(home), "PATH": path, **environ}
 
-    def run_script(self, script: str, *, timeout: float) -> ScriptResult:
+    def run_script(self, script: str, *, timeout: float, command: str | None = None) -> ScriptResult:
         self.scripts += 1
         try:
             done = subprocess.run(
-                [*self._login_shell, "-c", "sh -s"],
-                input=script.encode(),
+                [*self._login_shell, "-c", command or "sh -s"],
+                input=b"" if command else script.encode(),
                 capture_output=True,
                 env=self._environ,
                 cwd=self._environ["HOME"],

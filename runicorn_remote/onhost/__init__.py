@@ -1,9 +1,10 @@
-"""What runs on the remote machine, as real files, and how one of them becomes a script for `sh -s`.
+"""What runs on the remote machine, as real files, and how one of them becomes one command line.
 
 A *question* is one Python module of this package (standard library only, Python >= 3.6) with a
-function `main(arguments)`. `build` puts it, and the modules of this package it imports, behind
-`bootstrap.sh`, which finds a Python to run it. The whole goes over stdin, so the user's login shell
-only ever sees the two plain words `sh -s`; it may be csh or fish.
+function `main(arguments)`. `build` packs it with the modules of this package it imports, behind
+`bootstrap.sh`, which finds a Python to run it. The user's login shell may be csh or fish: it sees
+one line of plain words, base64 and single quotes, or, where a server takes no command of 17 kB,
+just `sh -s`, and the same line goes over stdin.
 
 Every answer is a line `@@TOKEN {json}` with a token made for this one call: whatever a chatty
 `.bashrc` prints around it is ignored.
@@ -11,11 +12,9 @@ Every answer is a line `@@TOKEN {json}` with a token made for this one call: wha
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import secrets
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,18 +22,23 @@ from importlib import resources
 from typing import Any
 
 from runicorn_remote.errors import RemoteCommandFailed
+from runicorn_remote.onhost.packing import pack, packed
 
-_PACKAGE = "runicorn_remote.onhost"
-# Python 3.11's parser can fail in several threads at once ("AST constructor recursion depth mismatch").
-_parsing = threading.Lock()
+# For a startup file that reads a line of our input.
+_PREAMBLE = ":\n:\n"
+_RUNNER = (
+    "import sys; sys.version_info < (3, 6) and sys.exit(97); import binascii, zlib; "
+    'exec(compile(zlib.decompress(binascii.a2b_base64(sys.argv[1])), "<runicorn-remote>", "exec"))'
+)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
 class Program:
-    """One question, ready to be sent to `sh -s`."""
+    """One question, ready to be sent: as `script` to `sh -s`, or as `command` to any login shell."""
 
     script: str
+    command: str
     token: str
 
     def event(self, line: bytes) -> dict[str, Any] | None:
@@ -100,36 +104,14 @@ def shown(text: str, longest: int = 500) -> str:
 def build(question: str, arguments: Mapping[str, Any]) -> Program:
     """The program that asks `question` (a module name of this package) with JSON-able `arguments`."""
     token = secrets.token_hex(12)
-    # ASCII JSON in single quotes: no byte of an argument can mean anything to the shell.
-    sent = json.dumps({**arguments, "token": token}).replace("'", "\\u0027")
-    script = _bootstrap().replace("__PROGRAM__", _program(question)).replace("__ARGUMENTS__", sent)
-    return Program(script, token)
+    sent = pack(json.dumps({**arguments, "token": token}))
+    command = f"{_start()} {packed(question)} {sent}"
+    return Program(f"{_PREAMBLE}exec {command}\n", command, token)
 
 
 @cache
-def _bootstrap() -> str:
-    return resources.files(_PACKAGE).joinpath("bootstrap.sh").read_text("ascii")
-
-
-@cache
-def _program(question: str) -> str:
-    """The question's source with the modules it imports before it, quoted for the inside of '…'."""
-    modules: dict[str, str] = {}
-    with _parsing:
-        _collect(question, modules)
-    source = "\n".join(modules.values()) + "\nrun(main)\n"
-    return source.replace("'", "'\\''")
-
-
-def _collect(module: str, modules: dict[str, str]) -> None:
-    """Depth first, so that every module comes after those it imports; their import lines are dropped."""
-    source = resources.files(_PACKAGE).joinpath(f"{module}.py").read_text("ascii")
-    lines = source.splitlines()
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{_PACKAGE}."):
-            imported = (node.module or "").rpartition(".")[2]
-            if imported not in modules:
-                _collect(imported, modules)
-            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
-                lines[number] = ""
-    modules[module] = "\n".join(lines)
+def _start() -> str:
+    """The beginning of the command: `bootstrap.sh` on one line, and the runner."""
+    text = resources.files(__name__).joinpath("bootstrap.sh").read_text("ascii")
+    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return f"sh -c '{' '.join(lines)}' '{_RUNNER}'"

@@ -1,7 +1,9 @@
 """Shared by the questions: how they answer. Runs on the remote machine: Python >= 3.6, standard library."""
 
+import binascii
 import json
 import sys
+import zlib
 
 TOKEN = ""
 
@@ -24,7 +26,7 @@ def emit(event: dict) -> None:
 def run(main):
     """Entry point of the sent program: reads the arguments, answers what `main` returns."""
     global TOKEN
-    arguments = json.loads(sys.argv[2])
+    arguments = json.loads(zlib.decompress(binascii.a2b_base64(sys.argv[2])).decode())
     TOKEN = arguments.pop("token")
     try:
         answer = main(arguments)

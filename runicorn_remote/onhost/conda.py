@@ -2,11 +2,10 @@
 
 import os
 import re
-import shutil
 from typing import Iterable, Iterator  # noqa: UP035
 
 from runicorn_remote.onhost.paths import children_of, text_of
-from runicorn_remote.onhost.prefixes import is_conda
+from runicorn_remote.onhost.prefixes import is_conda, runnable
 
 _HOME_ROOTS = (
     "anaconda3",
@@ -65,7 +64,7 @@ def _conda_roots(home: str, listed: "list[str]") -> "list[str]":
             roots.append(os.path.dirname(os.path.dirname(prefix)))
         elif _is_installation(prefix):
             roots.append(prefix)
-    for executable in (os.environ.get("CONDA_EXE"), os.environ.get("MAMBA_EXE"), shutil.which("conda")):
+    for executable in (os.environ.get("CONDA_EXE"), os.environ.get("MAMBA_EXE"), _on_path("conda")):
         if executable and os.path.isabs(executable):
             roots.append(os.path.dirname(os.path.dirname(executable)))
     roots.append(os.environ.get("MAMBA_ROOT_PREFIX", ""))
@@ -78,6 +77,12 @@ def _conda_roots(home: str, listed: "list[str]") -> "list[str]":
     roots += ["/opt/homebrew/Caskroom/" + name + "/base" for name in _BREW_ROOTS]
     # A `conda` on the PATH may be /usr/bin/conda: no installation to list environments of.
     return [root for root in _once(roots) if is_conda(root) or os.path.isdir(os.path.join(root, "envs"))]
+
+
+def _on_path(program: str) -> "str | None":
+    # shutil.which would do, but for what its import takes: all compression modules.
+    paths = [os.path.join(place, program) for place in os.environ.get("PATH", "").split(os.pathsep) if place]
+    return next((path for path in paths if runnable(path)), None)
 
 
 def _is_installation(prefix: str) -> bool:

@@ -5,7 +5,6 @@ Everything comes from files; only the system's own Python may be asked for its v
 
 import os
 import re
-import site
 import subprocess
 import sys
 import time
@@ -228,7 +227,9 @@ def _version_of(path: str) -> "str | None":
 
 def _system_sites(path: str, prefix: str, home: str, series: str) -> "list[str]":
     sites = user_sites(home, series)
-    if _is_running(path) and sys.prefix == sys.base_prefix:
+    if _is_running(path) and not venv_config(os.path.dirname(os.path.dirname(path))):
+        import site  # not before: we run without it
+
         return sites + site.getsitepackages()
     # Homebrew's and other linked interpreters look beside the link's target as well.
     behind_link = os.path.dirname(os.path.dirname(os.path.realpath(path)))

@@ -16,7 +16,6 @@ import os
 import re
 import socket
 import stat
-import tempfile
 from typing import Callable  # noqa: UP035
 
 from runicorn_remote.onhost.common import Failure
@@ -52,6 +51,8 @@ def private_dir(session_id: str) -> str:
             return _our_levels(root, session_id)
         except OSError:
             continue  # Read-only, over quota, a file in its place: there is another.
+    import tempfile  # takes 4 ms that are hardly ever needed
+
     return _our_levels(tempfile.mkdtemp(prefix=OUR_DIRECTORY + "-"), session_id)
 
 
@@ -178,6 +179,8 @@ def _usual_roots() -> "list[str]":
 
 
 def _all_roots() -> "list[str]":
+    import tempfile
+
     temporary = tempfile.gettempdir()
     made = [name for name in os.listdir(temporary) if name.startswith(OUR_DIRECTORY + "-")]
     return _usual_roots() + [os.path.join(temporary, name) for name in made]

@@ -25,6 +25,8 @@ from runicorn_remote.onhost.private_files import (
 from runicorn_remote.onhost.processes import end_group, is_ours, kill_orphans, start_time
 
 _PORT_TAKEN = re.compile(r"address already in use|\[Errno (?:98|48)\]", re.IGNORECASE)
+# Seconds until looks at the port, of 0.1 ms each, become fewer than one in 5 ms.
+_SOON = 10.0
 # Seconds a viewer has to end itself when its start is taken back.
 _END_TIMEOUT = 3.0
 
@@ -162,7 +164,8 @@ class ViewerStart:
     def _watch(self, child: "subprocess.Popen[bytes]", deadline: float) -> "int | None":
         """None as soon as the viewer listens, its exit status if it ends."""
         pause = 0.005
-        next_test = time.monotonic() + 1.0
+        began = time.monotonic()
+        next_test = began + 1.0
         reader = select.poll()
         reader.register(1, 0)  # Errors and hang-ups are told without being asked for.
         while True:
@@ -185,7 +188,8 @@ class ViewerStart:
             # between two looks is spent where a reader that goes away is noticed at once.
             if reader.poll(int(pause * 1000)):
                 raise ReaderGone()
-            pause = min(pause * 1.5, 0.05)
+            if now - began > _SOON:
+                pause = min(pause * 1.5, 0.05)
 
     def _refuse_a_second_viewer(self) -> None:
         record = read_record(self._directory)

@@ -83,7 +83,8 @@ class Connections:
             with self._lock:
                 held = self._held.get(target)
             credentials = held.credentials if held is not None else credentials
-        return self._pool.open(target, credentials, holder, self._opener(login)), credentials
+        host = self._pool.open(target, credentials, holder, self._opener(login), for_command=True)
+        return host, credentials
 
     def reopen(self, target: Target, credentials: Credentials, holder: str) -> RemoteHost:
         """The connection after a lost link. The user's hold moves to it, if it was on the lost one."""

@@ -48,7 +48,7 @@ class ScriptResult(Protocol):
 class ScriptHost(Protocol):
     """What is needed of a live connection (`runicorn_remote.ssh.host.RemoteHost` has it)."""
 
-    def run_script(self, script: str, *, timeout: float) -> ScriptResult: ...
+    def run_script(self, script: str, *, timeout: float, command: str | None = None) -> ScriptResult: ...
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Environments:
 
     def _ask(self, host: ScriptHost, question: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         program = onhost.build(question, arguments)
-        result = host.run_script(program.script, timeout=self._timeout)
+        result = host.run_script(program.script, timeout=self._timeout, command=program.command)
         return program.answer(result.stdout, result.stderr, result.exit_status)
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Callable
 
 MAX_BODY = 64 * 1024
 
 
-def is_healthy(port: int, timeout: float) -> bool:
-    """One `GET /api/health` to 127.0.0.1. Any answer but `{"status": "ok"}`, or none in time, is False."""
+def is_healthy(port: int, timeout: float, meanwhile: Callable[[], None] | None = None) -> bool:
+    """One `GET /api/health` to 127.0.0.1. Any answer but `{"status": "ok"}`, or none in time, is False.
+
+    `meanwhile`: what to do between the request and its answer.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", "/api/health", headers={"Connection": "close"})
+        if meanwhile is not None:
+            meanwhile()
         response = connection.getresponse()
         return says_ok(response.status, response.read(MAX_BODY))
     except (OSError, http.client.HTTPException):

@@ -22,7 +22,8 @@ from runicorn_remote.errors import (
     ViewerStartFailed,
 )
 from runicorn_remote.services.viewer_session import RemoteProcess, ViewerSession
-from runicorn_remote.ssh.host import RemoteHost, RunningScript
+from runicorn_remote.ssh.host import RemoteHost
+from runicorn_remote.ssh.running_script import RunningScript
 
 # How soon a cancelled start is noticed while the host says nothing.
 _CANCEL_POLL = 0.2
@@ -62,7 +63,8 @@ class Launcher:
             "launch", {"session_id": session.id, "timeout": self._start_timeout, **request}
         )
         session.remains = True
-        with host.open_script(program.script, timeout=self._start_timeout + _GRACE) as running:
+        timeout = self._start_timeout + _GRACE
+        with host.open_script(program.script, timeout=timeout, command=program.command) as running:
             for event in _events(program, running, session):
                 kind = event.get("event")
                 if kind == "prepared":
@@ -74,6 +76,7 @@ class Launcher:
                 elif kind == "launched":
                     session.launched(_process(event))
                 elif kind == "listening":
+                    session.listening()
                     return
                 elif kind == "exited":
                     session.remains = False  # the script takes back what it did not finish
@@ -125,7 +128,7 @@ class Launcher:
     def _ask(self, host: RemoteHost, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
         program = onhost.build(question, arguments)
         timeout = self._probe_timeout if question == "process_status" else self._stop_timeout + _GRACE
-        result = host.run_script(program.script, timeout=timeout)
+        result = host.run_script(program.script, timeout=timeout, command=program.command)
         return program.answer(result.stdout, result.stderr, result.exit_status)
 
 

@@ -104,6 +104,7 @@ class ViewerSession:
         self._wanted_port = remote_port
         self._runicorn_version: str | None = None
         self._process: RemoteProcess | None = None
+        self._listening = False
         self._status = CONNECTING
         self._phases = StartPhases(clock)
         self._error: str | None = None
@@ -148,7 +149,8 @@ class ViewerSession:
         credentials = self.credentials
         with self._lock:
             process = self._process
-            if process is None or self._status not in REMEMBERED:
+            started = self._status in REMEMBERED or (self._status == CONNECTING and self._listening)
+            if process is None or not started:
                 return None
             return SessionRecord(
                 session_id=self.id,
@@ -237,6 +239,11 @@ class ViewerSession:
         with self._lock:
             self._process = process
             self._phases.begin("waiting")
+
+    def listening(self) -> None:
+        """The viewer goes on without us: a crash of this server must not make it an orphan any more."""
+        with self._lock:
+            self._listening = True
 
     def ready(self) -> bool:
         """The viewer has answered through the tunnel. False if the session was stopped meanwhile."""

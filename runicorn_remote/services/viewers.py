@@ -140,7 +140,6 @@ class Viewers:
             raise
         logger.info("Viewer %s on %s is ready at port %d", session.id, session.target, session.local_port)
         self._metrics.start_took(session.phases)
-        self.remember()
 
     def stop(self, session_id: str) -> None:
         """End a viewer, its tunnel and its hold on the connection. Raises `SessionNotFound`.
@@ -393,7 +392,8 @@ class Viewers:
         for _ in range(_HEALTH_ATTEMPTS):
             if session.cancelled.is_set():
                 raise StartCancelled("it was stopped while starting")
-            if health_check.is_healthy(session.local_port, self._settings.health_timeout):
+            # Found again after a crash of ours from here on; the disk is as slow as the answer.
+            if health_check.is_healthy(session.local_port, self._settings.health_timeout, self.remember):
                 if session.ready():
                     return
                 raise StartCancelled("it was stopped while starting")

@@ -22,16 +22,14 @@ from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from runicorn_remote.errors import Busy, LinkLost, RemoteCommandFailed
 from runicorn_remote.ssh.chain import Chain
+from runicorn_remote.ssh.running_script import RunningScript, is_lost
 from runicorn_remote.ssh.sftp import SftpSession
 from runicorn_remote.ssh.target import Target
 from runicorn_remote.ssh.translate import link_errors
 from runicorn_remote.ssh.transport import TunnelTransport
 
-# More than any answer of ours; a host that sends more is broken or hostile.
-MAX_OUTPUT_BYTES = 16 * 1024 * 1024
-_MAX_LINE_BYTES = 8 * 1024 * 1024
-_CHUNK = 64 * 1024
-_LOSS_SHOWS_WITHIN = 0.5
+# What an open channel proves about the link is no longer news then.
+_SPARE_LASTS = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,9 @@ class RemoteHost:
         self._channel_timeout = channel_timeout
         # A stock sshd allows 10 sessions a connection, and exec and SFTP count.
         self._sessions = threading.BoundedSemaphore(sessions)
+        self._spare_lock = threading.Lock()
+        # Open and unused, and since when; it has its place among the sessions.
+        self._spare: tuple[paramiko.Channel, float] | None = None
 
     @property
     def transport(self) -> TunnelTransport:
@@ -77,32 +78,46 @@ class RemoteHost:
         transport = self._connection.transport
         return transport is not None and transport.is_active()
 
-    def check(self, timeout: float) -> None:
-        """Prove that the far side answers: open a session channel and close it. Raises `LinkLost`."""
-        with self._session(timeout):
-            pass
+    def check(self, timeout: float, *, keep: bool = False) -> None:
+        """Prove that the far side answers: open a session channel. Raises `LinkLost`.
 
-    def run_script(self, script: str, *, timeout: float) -> ScriptResult:
-        """Run `script` with the host's `sh` and wait for its end.
+        With `keep` it stays open for the next command, if that comes soon: a round trip less for it.
+        """
+        self._put_spare(None)
+        channel = self._open_channel(timeout)
+        if keep:
+            self._put_spare(channel)
+        else:
+            self._give_back(channel)
+
+    def run_script(self, script: str, *, timeout: float, command: str | None = None) -> ScriptResult:
+        """Run `script` with the host's `sh` and wait for its end. `command` as in `open_script`.
 
         Raises `LinkLost`, or `RemoteCommandFailed` (`COMMAND_TIMEOUT`) after `timeout` seconds.
         """
-        with self.open_script(script, timeout=timeout) as running:
+        with self.open_script(script, timeout=timeout, command=command) as running:
             stdout = running.read()
             return ScriptResult(running.exit_status(), stdout, running.stderr())
 
     @contextmanager
-    def open_script(self, script: str, *, timeout: float) -> Iterator[RunningScript]:
+    def open_script(
+        self, script: str, *, timeout: float, command: str | None = None
+    ) -> Iterator[RunningScript]:
         """Start `script` with the host's `sh`; read its output while it runs.
 
-        The login shell sees just `sh -s`, whatever shell it is; the script goes over stdin. Leaving
-        the block closes the channel; the script notices when it next writes.
+        The login shell sees just `sh -s`, whatever shell it is; the script goes over stdin. `command`:
+        the same as one line for any login shell. OpenSSH takes no stdin before it runs the command, so
+        it gets the line, and starts a round trip earlier. Leaving the block closes the channel; the
+        script notices when it next writes.
         """
         deadline = time.monotonic() + timeout
         with self._session(timeout) as channel, link_errors(self.target):
-            _request_exec(channel, "sh -s")
-            channel.settimeout(timeout)
-            channel.sendall(script.encode())
+            if command is not None and _takes_long_commands(channel):
+                _request_exec(channel, command)
+            else:
+                _request_exec(channel, "sh -s")
+                channel.settimeout(timeout)
+                channel.sendall(script.encode())
             channel.shutdown_write()
             yield RunningScript(self.target, channel, deadline)
 
@@ -126,7 +141,7 @@ class RemoteHost:
         try:
             return paramiko.SFTPClient(channel)
         except (EOFError, paramiko.SSHException) as error:
-            if _is_lost(channel):
+            if is_lost(channel):
                 raise
             raise RemoteCommandFailed(
                 f"{self.target} offers no SFTP",
@@ -137,123 +152,51 @@ class RemoteHost:
     @contextmanager
     def _session(self, timeout: float) -> Iterator[paramiko.Channel]:
         """A session channel within the budget."""
+        channel = self._take_spare() or self._open_channel(timeout)
+        try:
+            yield channel
+        finally:
+            self._give_back(channel)
+
+    def _open_channel(self, timeout: float) -> paramiko.Channel:
         if not self._sessions.acquire(timeout=timeout):
             raise Busy(f"Too many commands at once on {self.target}", code="TOO_MANY_SESSIONS")
         try:
             with link_errors(self.target):
-                channel = self.transport.open_session(timeout=min(timeout, self._channel_timeout))
-            try:
-                yield channel
-            finally:
-                channel.close()
+                return self.transport.open_session(timeout=min(timeout, self._channel_timeout))
+        except BaseException:
+            self._sessions.release()
+            raise
+
+    def _give_back(self, channel: paramiko.Channel) -> None:
+        try:
+            channel.close()
         finally:
             self._sessions.release()
 
+    def _put_spare(self, channel: paramiko.Channel | None) -> None:
+        with self._spare_lock:
+            before = self._spare
+            self._spare = None if channel is None else (channel, time.monotonic())
+        if before is not None:
+            self._give_back(before[0])
 
-class RunningScript:
-    """The output of a script that runs. For one thread."""
-
-    def __init__(self, target: Target, channel: Any, deadline: float) -> None:
-        self._target = target
-        self._channel = channel
-        self._deadline = deadline
-        self._buffer = b""
-        self._stderr = b""
-        self._arrived = threading.Event()
-        # Of two streams, so that one that nobody waits for cannot fill the window of the other.
-        for stream in (channel.in_buffer, channel.in_stderr_buffer):
-            stream.set_event(_Bell(self._arrived))
-        channel.settimeout(0.0)
-
-    def readline(self, timeout: float | None = None) -> bytes | None:
-        """The next line without its end, or None at the end of the output.
-
-        Raises TimeoutError after `timeout` seconds (nothing is lost; call again), and
-        `RemoteCommandFailed` at the script's own deadline.
-        """
-        until = self._deadline if timeout is None else min(self._deadline, time.monotonic() + timeout)
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > _MAX_LINE_BYTES:
-                raise RemoteCommandFailed("The host sent a line of over 8 MB", code="OUTPUT_TOO_LARGE")
-            chunk = self._receive(until)
-            if not chunk:
-                line, self._buffer = self._buffer, b""
-                return line or None
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
-
-    def read(self) -> bytes:
-        """All output until the end."""
-        chunks = [self._buffer]
-        size = 0
-        while chunk := self._receive(self._deadline):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_OUTPUT_BYTES:
-                raise RemoteCommandFailed("The host sent over 16 MB of output", code="OUTPUT_TOO_LARGE")
-        self._buffer = b""
-        return b"".join(chunks)
-
-    def stderr(self) -> bytes:
-        """What the script wrote to stderr so far; at most its first 64 KB."""
-        self._drain_stderr()
-        return self._stderr
-
-    def exit_status(self) -> int:
-        """The exit status once the output has ended; -1 if the host does not send one."""
-        remaining = max(0.0, min(2.0, self._deadline - time.monotonic()))
-        if self._channel.status_event.wait(remaining):
-            return self._channel.exit_status
-        return -1
-
-    def _receive(self, until: float) -> bytes:
-        """The next piece of output; empty at its end."""
-        while (remaining := until - time.monotonic()) > 0:
-            self._arrived.clear()
-            self._drain_stderr()
-            try:
-                chunk = self._channel.recv(_CHUNK)
-            except TimeoutError:  # nothing there yet
-                self._arrived.wait(remaining)
-                continue
-            if not chunk:
-                self._check_whole()
-            return chunk
-        if until >= self._deadline:
-            raise RemoteCommandFailed(f"{self._target} did not finish in time", code="COMMAND_TIMEOUT")
-        raise TimeoutError
-
-    def _check_whole(self) -> None:
-        """Raise `LinkLost` if the output ended because the link did."""
-        if self._channel.eof_received or self._channel.exit_status != -1:
-            return
-        if _is_lost(self._channel):  # else it is a host that runs no commands
-            raise LinkLost(f"The SSH connection to {self._target} is lost")
-
-    def _drain_stderr(self) -> None:
-        """Unread stderr would fill the channel's window and stop the script."""
-        while self._channel.recv_stderr_ready() and time.monotonic() < self._deadline:
-            chunk = self._channel.recv_stderr(_CHUNK)
-            if not chunk:
-                return
-            self._stderr = (self._stderr + chunk)[: 64 * 1024]
+    def _take_spare(self) -> paramiko.Channel | None:
+        with self._spare_lock:
+            spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        channel, opened_at = spare
+        if channel.closed or time.monotonic() - opened_at > _SPARE_LASTS:
+            self._give_back(channel)
+            return None
+        return channel
 
 
-class _Bell:
-    """What a stream of paramiko's rings when it has something, or has ended; it goes on until answered."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self.set = event.set
-
-    def clear(self) -> None:
-        """The stream is empty; the other may not be."""
-
-
-def _is_lost(channel: Any) -> bool:
-    """Why a channel has ended: with its link, or alone. Channels see the end before the transport does."""
-    channel.transport.join(_LOSS_SHOWS_WITHIN)
-    return not channel.transport.is_active()
+def _takes_long_commands(channel: Any) -> bool:
+    """OpenSSH takes packets of 256 KiB; dropbear refuses commands over 9000 bytes, cmd.exe over 8191."""
+    version: str = channel.transport.remote_version
+    return version.startswith("SSH-2.0-OpenSSH_") and "Windows" not in version
 
 
 def _request_exec(channel: paramiko.Channel, command: str) -> None:

@@ -59,11 +59,19 @@ class ConnectionPool:
         self._closed = False
 
     def open(
-        self, target: Target, credentials: Credentials, holder: str, opener: Opener | None = None
+        self,
+        target: Target,
+        credentials: Credentials,
+        holder: str,
+        opener: Opener | None = None,
+        *,
+        for_command: bool = False,
     ) -> RemoteHost:
         """The live connection of this identity, logging in if there is none. `holder` holds it afterwards.
 
-        `opener`: how, if not as the pool always does.
+        `opener`: how, if not as the pool always does. `for_command`: a command follows at once, and gets
+        the channel that proved the connection alive.
+
         Raises what the opener raises, or `Busy` when the host is being logged in to for too long or
         the pool is full.
         """
@@ -72,7 +80,7 @@ class ConnectionPool:
         if not target_lock.lock.acquire(timeout=self._open_timeout):
             raise Busy(f"Another login to {target} is still under way", code="LOGIN_IN_PROGRESS")
         try:
-            host = self._reuse((target, credentials.identity), holder)
+            host = self._reuse((target, credentials.identity), holder, for_command)
             return host or self._open(target, credentials, holder, opener or self._opener)
         finally:
             target_lock.lock.release()
@@ -112,7 +120,7 @@ class ConnectionPool:
         with self._lock:
             return len(self._slots)
 
-    def _reuse(self, key: Key, holder: str) -> RemoteHost | None:
+    def _reuse(self, key: Key, holder: str, for_command: bool) -> RemoteHost | None:
         """The connection at `key` if the far side still answers; else it is dropped."""
         with self._lock:
             slot = self._slots.get(key)
@@ -122,7 +130,7 @@ class ConnectionPool:
             fresh = holder not in slot.holders
             slot.holders.add(holder)
         try:
-            slot.host.check(self._check_timeout)
+            slot.host.check(self._check_timeout, keep=for_command)
             return slot.host
         except LinkLost as error:
             if error.code == "CHANNEL_REFUSED":  # an answer, so it is alive

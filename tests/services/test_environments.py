@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
+import sys
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -232,17 +235,23 @@ class StuckHost:
         self.release = threading.Event()
         self._behind = behind
 
-    def run_script(self, script: str, *, timeout: float) -> ScriptResult:
+    def run_script(self, script: str, *, timeout: float, command: str | None = None) -> ScriptResult:
         if self.is_stuck:
             self.asked.set()
             assert self.release.wait(30)
         if self._behind is None:
             return ScriptResult(0, answer_of_nothing(script), b"")
-        return self._behind.run_script(script, timeout=timeout)
+        return self._behind.run_script(script, timeout=timeout, command=command)
+
+
+READ_TOKEN = (
+    "import base64, json, sys, zlib; "
+    'print(json.loads(zlib.decompress(base64.b64decode(sys.argv[1])))["token"])'
+)
 
 
 def answer_of_nothing(script: str) -> bytes:
-    token = script.rpartition('"token": "')[2].partition('"')[0]
+    token = json.loads(zlib.decompress(base64.b64decode(script.split()[-1])))["token"]
     answer = {"home": "/h", "storage_root": "/h/s", "environments": [], "free_ports": []}
     return f"@@{token} {json.dumps(answer)}\n".encode()
 
@@ -289,7 +298,7 @@ def liar(tmp_path: Path) -> LocalHost:
     python = tmp_path / "liar" / "python3"
     python.write_text(
         "#!/bin/sh\n"
-        """token=$(printf %s "$5" | sed 's/.*"token": "\\([0-9a-f]*\\)".*/\\1/')\n"""
+        f"token=$({sys.executable} -I -c '{READ_TOKEN}' \"$6\")\n"
         """printf '\\n@@%s ' "$token"; cat "$HOME/answer"; echo\n"""
     )
     python.chmod(0o755)

@@ -305,6 +305,19 @@ def test_what_is_kept_on_disk(session: ViewerSession, state: str) -> None:
     assert record.needs_secret
 
 
+def test_a_viewer_is_kept_on_disk_from_when_it_goes_on_without_us(session: ViewerSession) -> None:
+    session.prepared(remote_root="/home/me/data", environment="r72", runicorn_version="0.7.2")
+    session.launched(RemoteProcess(4711, "123", 23300, "/x"))
+    assert session.record() is None, "the host takes it back if we are gone"
+    session.listening()
+    before = session.record()
+    assert before is not None
+    assert session.ready()
+    assert session.record() == before
+    session.begin_stop()
+    assert session.record() is None
+
+
 def test_found_again_after_a_restart(session: ViewerSession, clock: ManualClock) -> None:
     session.credentials = Credentials(private_key_path="~/.ssh/key")
     run(session).lost("gone", "LINK_LOST")

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from runicorn_remote.errors import Busy, LinkLost, RemoteCommandFailed
 from runicorn_remote.settings import Settings
+from runicorn_remote.ssh import host
 from runicorn_remote.ssh.connect import Connector
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
@@ -206,6 +208,66 @@ def test_checks_leave_no_channel(remote: RemoteHost) -> None:
     assert remote.run_script("echo on", timeout=10).stdout == b"on\n"
 
 
+# --- the channel of a check, kept for the command behind it
+
+
+@pytest.fixture
+def opened(remote: RemoteHost, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Has an item for each session channel that is opened."""
+    transport = remote.transport
+    seen: list[float | None] = []
+    open_session = transport.open_session
+
+    def open_and_tell(timeout: float | None = None) -> paramiko.Channel:
+        seen.append(timeout)
+        return open_session(timeout=timeout)
+
+    monkeypatch.setattr(transport, "open_session", open_and_tell)
+    return seen
+
+
+def test_a_kept_channel_serves_the_next_command(remote: RemoteHost, opened: list[float | None]) -> None:
+    for number in range(1, 12):  # more than sshd has places for
+        remote.check(5, keep=True)
+        assert remote.run_script("echo on", timeout=10).stdout == b"on\n"
+        assert len(opened) == number
+    assert remote.run_script("echo on", timeout=10).stdout == b"on\n"
+    assert len(opened) == 12
+
+
+def test_kept_channels_take_no_places(remote: RemoteHost, opened: list[float | None]) -> None:
+    for _ in range(20):
+        remote.check(5, keep=True)
+    remote.check(5)
+    assert len(opened) == 21
+    assert remote.run_script("echo on", timeout=10).stdout == b"on\n"
+    assert len(opened) == 22, "the last check kept none"
+
+
+def test_a_kept_channel_is_not_trusted_for_long(
+    remote: RemoteHost, opened: list[float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.check(5, keep=True)
+    monkeypatch.setattr(host, "_SPARE_LASTS", 0.0)
+    assert remote.run_script("echo on", timeout=10).stdout == b"on\n"
+    assert len(opened) == 2
+
+
+# --- scripts as commands
+
+
+def test_openssh_gets_the_command_and_others_the_script(
+    remote: RemoteHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> bytes:
+        return remote.run_script("echo script", timeout=10, command="echo command").stdout
+
+    assert run() == b"command\n"
+    for version in ("SSH-2.0-dropbear_2022.83", "SSH-2.0-OpenSSH_for_Windows_9.5"):
+        monkeypatch.setattr(remote.transport, "remote_version", version)
+        assert run() == b"script\n"
+
+
 # --- the budget of sessions
 
 
@@ -241,6 +303,9 @@ def test_when_the_budget_is_spent(
                     work()
                 assert caught.value.code == "TOO_MANY_SESSIONS"
         assert remote.run_script("echo on", timeout=10).stdout == b"on\n"
+        remote.check(5, keep=True)
+        remote.check(0.2, keep=True)
+        assert remote.run_script("echo on", timeout=0.2).stdout == b"on\n", "the place is the command's own"
     finally:
         remote.close()
 

@@ -111,7 +111,7 @@ def test_a_dead_connection_is_replaced(
     dead = pool.open(target, credentials, "a")
     sshd.kill_connections()
     wait_until(lambda: not dead.connected, "the loss is noticed")
-    alive = pool.open(target, credentials, "b")
+    alive = pool.open(target, credentials, "b", for_command=True)
     assert alive is not dead
     assert alive.run_script("echo hello", timeout=10).stdout == b"hello\n"
     with pytest.raises(LinkLost):
