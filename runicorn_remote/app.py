@@ -21,6 +21,7 @@ from runicorn_remote.api import (
     probes,
     saved_connections,
     status,
+    viewer_events,
     viewers,
 )
 from runicorn_remote.services import Services
@@ -32,6 +33,7 @@ BLUEPRINTS = (
     known_hosts.bp,
     environments.bp,
     viewers.bp,
+    viewer_events.bp,
     files.bp,
     hosts.bp,
     status.bp,

@@ -83,6 +83,8 @@ def serve(settings: Settings) -> int:
             ident=None,
             connection_limit=1000,
             asyncore_use_poll=True,
+            # Read on while a request runs, and so notice a client that goes away: event streams end then.
+            channel_request_lookahead=1,
             # Flask answers 413 with JSON at its own limit; this one only has to be above it.
             max_request_body_size=settings.max_body_bytes * 2,
         )
@@ -168,6 +170,7 @@ def _on_signal(services: Services) -> Callable[[int, FrameType | None], NoReturn
             signal.signal(ignored, signal.SIG_IGN)
         services.shutting_down = True
         services.viewers.cancel_starts()
+        services.event_streams.close()
         raise SystemExit(0)
 
     return handle

@@ -38,7 +38,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 23300
     unix_socket: str | None = None
-    threads: int = 16
+    threads: int = 32
     max_body_bytes: int = 1024 * 1024
     shutdown_timeout: float = 10.0
     log_level: str = "INFO"
@@ -81,6 +81,7 @@ class Settings:
 
     # Limits of the server's own.
     slow_requests: int = 12
+    max_event_streams: int = 16
     max_connections: int = 100
     max_viewers: int = 200
     max_tunnel_connections: int = 1000
@@ -123,6 +124,11 @@ class Settings:
             raise SettingsError(f"secret_key: {self.secret_key!r} is not file, keyring or credential")
         if self.slow_requests >= self.threads:
             raise SettingsError("slow_requests: must be below threads, so that status always finds a thread")
+        if self.slow_requests + self.max_event_streams >= self.threads:
+            raise SettingsError(
+                "max_event_streams: together with slow_requests it must be below threads, so that status "
+                "always finds a thread"
+            )
 
     @classmethod
     def load(
@@ -191,6 +197,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "command_timeout": _TIMES,
     "sessions_per_connection": (1, 1000),
     "slow_requests": (1, 255),
+    "max_event_streams": (0, 255),
     "max_connections": (1, 10000),
     "max_viewers": (1, 10000),
     "max_tunnel_connections": (1, 100000),

@@ -19,11 +19,11 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_layers_win_in_order(tmp_path: Path) -> None:
-    file = write(tmp_path / "c.toml", 'port = 1\nthreads = 20\nhost = "::1"\nconnect_timeout = 3\n')
+    file = write(tmp_path / "c.toml", 'port = 1\nthreads = 40\nhost = "::1"\nconnect_timeout = 3\n')
     settings = Settings.load(
-        file, {"RUNICORN_REMOTE_PORT": "2", "RUNICORN_REMOTE_THREADS": "21"}, {"port": 3, "host": None}
+        file, {"RUNICORN_REMOTE_PORT": "2", "RUNICORN_REMOTE_THREADS": "41"}, {"port": 3, "host": None}
     )
-    assert (settings.port, settings.threads, settings.host) == (3, 21, "::1")
+    assert (settings.port, settings.threads, settings.host) == (3, 41, "::1")
     assert settings.connect_timeout == 3.0
 
 
@@ -41,6 +41,7 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
         ("port = 70000", "is not between"),
         ("host = 1", "is not text"),
         ("threads = 4\nslow_requests = 4", "below threads"),
+        ("threads = 16\nslow_requests = 12\nmax_event_streams = 4", "max_event_streams: together"),
         ('log_level = "LOUD"', "not one of"),
         ("port = ", "not TOML"),
     ],

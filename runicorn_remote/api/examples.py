@@ -75,6 +75,10 @@ LOG = {
     "at": 1767225613000,
     "live": True,
 }
+EVENTS = """id: 9c1f03ab-6
+event: session
+data: {"sessionId": "5f3a9c0d1e2b4a68", "at": 1767225602780, "status": "running", "phase": "ready"}
+"""
 STOP = {"session_id": SESSION["sessionId"]}
 ENVIRONMENTS = {
     "ok": True,

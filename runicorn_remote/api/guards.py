@@ -35,7 +35,7 @@ _HEADERS = {
 }
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 _ALLOWED_METHODS = "GET, POST, OPTIONS"
-_ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, X-Request-ID"
+_ALLOWED_HEADERS = "Content-Type, Authorization, Idempotency-Key, Last-Event-ID, X-Request-ID"
 
 
 def register(app: Flask) -> None:

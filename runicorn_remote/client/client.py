@@ -6,12 +6,13 @@ from types import TracebackType
 from typing import cast
 
 from runicorn_remote.client.connections import ConnectionMethods
+from runicorn_remote.client.events import EventMethods
 from runicorn_remote.client.hosts import HostMethods
 from runicorn_remote.client.shapes import Health, Status
 from runicorn_remote.client.viewers import ViewerMethods
 
 
-class RunicornRemoteClient(ConnectionMethods, HostMethods, ViewerMethods):
+class RunicornRemoteClient(ConnectionMethods, HostMethods, ViewerMethods, EventMethods):
     """Runicorn's Remote API, one method a route.
 
         with RunicornRemoteClient() as client:

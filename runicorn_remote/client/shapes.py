@@ -178,6 +178,12 @@ class ViewerSession(TypedDict):
     lastHealthyAt: int | None  # milliseconds since the epoch
 
 
+class ViewerEvent(TypedDict):
+    id: str
+    event: str  # session, or end
+    data: dict[str, Any]
+
+
 class ViewerLog(TypedDict):
     sessionId: str
     lines: list[str]  # the oldest first

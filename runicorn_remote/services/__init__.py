@@ -9,6 +9,7 @@ from runicorn_remote.peers import PeerCheck
 from runicorn_remote.services.audit import Audit
 from runicorn_remote.services.connections import Connections, Login
 from runicorn_remote.services.environments import Environments
+from runicorn_remote.services.event_streams import EventStreams
 from runicorn_remote.services.files import Files
 from runicorn_remote.services.heartbeat import Heartbeat
 from runicorn_remote.services.idempotency import IdempotentStarts
@@ -98,6 +99,7 @@ class Services:
             accept_hook=self.peers.allows_socket,
             metrics=self.metrics,
         )
+        self.event_streams = EventStreams(self.viewers, self.clock, limit=settings.max_event_streams)
         self.start_jobs = StartJobs(self.viewers, self.clock, self._report, limit=settings.slow_requests)
         self.idempotent_starts = IdempotentStarts(
             self.clock,
@@ -130,6 +132,7 @@ class Services:
     def close(self) -> None:
         """End what is left, in order: what acts by itself, sessions, connections. Every wait is bounded."""
         self.shutting_down = True
+        self.event_streams.close()
         self.heartbeat.close()
         self.recovery.stop()
         self.logins.close()

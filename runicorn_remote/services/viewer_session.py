@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import RemoteError, ViewerStartFailed
+from runicorn_remote.services.session_events import SessionEvents
 from runicorn_remote.services.session_json import SessionJson
 from runicorn_remote.services.session_store import SessionRecord
 from runicorn_remote.services.start_phases import StartPhases
@@ -120,6 +123,11 @@ class ViewerSession:
         # A restart was cut short by the link: the same crash is not counted again.
         self._restart_due = False
         self._crashes: deque[float] = deque(maxlen=100)
+        # What those who follow the session know.
+        self._told: tuple[str | None, ...] = ()
+        self.events = SessionEvents()
+        with self._changing():
+            pass
 
     @classmethod
     def from_record(cls, record: SessionRecord, clock: Clock) -> ViewerSession:
@@ -142,6 +150,9 @@ class ViewerSession:
         session._error, session._error_code = "The server was restarted", "SERVER_RESTARTED"
         session._started_at = record.started_at
         session._reconnects, session._restarts = record.reconnects, record.restarts
+        session.events = SessionEvents()
+        with session._changing():
+            pass
         return session
 
     def record(self) -> SessionRecord | None:
@@ -224,19 +235,19 @@ class ViewerSession:
     # --- the start, and a start after a crash
 
     def set_phase(self, phase: str) -> None:
-        with self._lock:
+        with self._changing():
             self._phases.begin(phase)
 
     def prepared(self, *, remote_root: str, environment: str, runicorn_version: str | None) -> None:
         """What the host made of the request: absolute root, the environment's name, its runicorn."""
-        with self._lock:
+        with self._changing():
             self._remote_root = remote_root
             self._environment = environment
             self._runicorn_version = runicorn_version
             self._phases.begin("launching")
 
     def launched(self, process: RemoteProcess) -> None:
-        with self._lock:
+        with self._changing():
             self._process = process
             self._phases.begin("waiting")
 
@@ -247,7 +258,7 @@ class ViewerSession:
 
     def ready(self) -> bool:
         """The viewer has answered through the tunnel. False if the session was stopped meanwhile."""
-        with self._lock:
+        with self._changing():
             if self._status not in (CONNECTING, RECONNECTING) or self.cancelled.is_set():
                 return False
             if self._restarting:
@@ -262,7 +273,7 @@ class ViewerSession:
 
         False if it was stopped meanwhile.
         """
-        with self._lock:
+        with self._changing():
             if self._status != CONNECTING or self.cancelled.is_set():
                 return False
             self._status, self._error, self._error_code = ERROR, str(error), error.code
@@ -282,13 +293,13 @@ class ViewerSession:
     # --- what the heartbeat and the recovery find; each is ignored once the session is being stopped
 
     def healthy(self) -> None:
-        with self._lock:
+        with self._changing():
             if self._status in WATCHED:
                 self._be_running()
 
     def deaf(self, needed: int) -> None:
         """The link and the process are there and no answer comes; `needed` times in a row is degraded."""
-        with self._lock:
+        with self._changing():
             self._failures += 1
             if self._status in WATCHED and self._failures >= needed:
                 self._status = DEGRADED
@@ -319,7 +330,7 @@ class ViewerSession:
 
     def reconnected(self) -> bool:
         """The link is back, and the process is alive. The heartbeat will say how it is."""
-        with self._lock:
+        with self._changing():
             if self._status != RECONNECTING:
                 return False
             self._reconnects += 1
@@ -334,7 +345,7 @@ class ViewerSession:
         False: it crashed too often. None: that is not to be dealt with, because the session is being
         stopped, the viewer is being started again already, or `process` is not its process any more.
         """
-        with self._lock:
+        with self._changing():
             if self._status not in (*WATCHED, RECONNECTING) or self._restarting:
                 return None
             if process is not None and process != self._process:
@@ -368,7 +379,7 @@ class ViewerSession:
 
     def begin_stop(self) -> bool:
         """Claim the right to end the session; exactly one caller gets it. A start is cancelled instead."""
-        with self._lock:
+        with self._changing():
             self.cancelled.set()
             if self._status in (CONNECTING, STOPPING):
                 return False
@@ -383,12 +394,43 @@ class ViewerSession:
         code: str | None,
         detail: dict[str, Any] | None = None,
     ) -> bool:
-        with self._lock:
+        with self._changing():
             if self._status not in allowed:
                 return False
             self._status, self._error, self._error_code = status, error, code
             self._error_detail = detail
             return True
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The lock, for a change; whoever follows the session is told if it is one."""
+        with self._lock:
+            yield
+            now = (self._status, self._phases.current, self._error, self._error_code)
+            if now != self._told:
+                self._told = now
+                self._tell()
+
+    def _tell(self) -> None:
+        self.events.tell(
+            {
+                "sessionId": self.id,
+                "at": self._clock.time_ms(),
+                "status": self._status,
+                "phase": self._phases.current,
+                "phases": self._phases.listed,
+                "url": f"http://localhost:{self.local_port}",
+                "error": self._error,
+                "errorCode": self._error_code,
+                "errorDetail": self._error_detail,
+            }
+        )
+        if self._status in ENDED:
+            self.over("ended")
+
+    def over(self, reason: str) -> None:
+        """Nothing will happen to the session any more: it `ended` by itself, or was `removed`."""
+        self.events.end({"sessionId": self.id, "at": self._clock.time_ms(), "reason": reason})
 
     def _be_running(self) -> None:
         self._status = RUNNING

@@ -172,6 +172,11 @@ class Viewers:
             if session.status == CONNECTING:
                 session.cancelled.set()
 
+    def wake_followers(self) -> None:
+        """Have all who wait for events look up. A signal handler may call it."""
+        for session in list(self._sessions.values()):
+            session.events.wake()
+
     def close(self, *, keep: bool = False) -> None:
         """End everything, or, with `keep`, leave the running viewers for the next server to find.
 
@@ -438,6 +443,7 @@ class Viewers:
             if known and session.tunnel is not None:
                 self._past += replace(session.tunnel.counters(), open_connections=0)
         session.gone.set()
+        session.over("removed")
 
     def _stop_aside(self, session: ViewerSession) -> threading.Thread | None:
         """Stop in a thread of its own. None: it is done already, in this one."""

@@ -227,6 +227,17 @@ export interface ViewerSession {
   lastHealthyAt: number | null;
 }
 
+export type ViewerEvent =
+  | {
+      id: string;
+      event: 'session';
+      data: Pick<
+        ViewerSession,
+        'sessionId' | 'status' | 'phase' | 'phases' | 'url' | 'error' | 'errorCode' | 'errorDetail'
+      > & { at: number };
+    }
+  | { id: string; event: 'end'; data: { sessionId: string; at: number; reason: 'ended' | 'removed' } };
+
 export interface ViewerLog {
   sessionId: string;
   /** The oldest first. */
@@ -336,6 +347,12 @@ export class RunicornRemoteClient {
   stopViewer(sessionId: string, request?: RequestOptions): Promise<Ok>;
   getViewerSession(sessionId: string, request?: RequestOptions): Promise<ViewerSession>;
   viewerLog(sessionId: string, options?: { tail?: number }, request?: RequestOptions): Promise<ViewerLog>;
+  /** From the beginning, or from behind `lastEventId`; ends by itself after the event "end". */
+  viewerEvents(
+    sessionId: string,
+    options?: { lastEventId?: string },
+    request?: { signal?: AbortSignal },
+  ): AsyncGenerator<ViewerEvent, void, void>;
   listViewerSessions(request?: RequestOptions): Promise<ListOf<ViewerSession, 'sessions'>>;
 
   savedConnections(request?: RequestOptions): Promise<ListOf<SavedEntry, 'connections'>>;

@@ -190,6 +190,38 @@ export class RunicornRemoteClient {
     return this.#get(`/viewer/${encodeURIComponent(sessionId)}/log`, { tail }, SLOW, request);
   }
 
+  /**
+   * What happens to a viewer, as it happens, from its beginning:
+   *
+   *   for await (const { event, data } of client.viewerEvents(id)) console.log(event, data.status, data.phase);
+   *
+   * `{ id, event, data }`: `event` is "session" after each change, and "end" at last. A stream that is cut is
+   * taken up again where it was; `{ lastEventId }` does so across pages. The last argument has a `signal`.
+   * With fetch, not EventSource: that sends no token.
+   */
+  async *viewerEvents(sessionId, { lastEventId } = {}, { signal } = {}) {
+    for (let seen = lastEventId; ; ) {
+      const response = await this.#reach(`/api/remote/viewer/${encodeURIComponent(sessionId)}/events`, {
+        headers: { ...this.#headers, Accept: 'text/event-stream', ...(seen ? { 'Last-Event-ID': seen } : {}) },
+        cache: 'no-store',
+        redirect: 'error',
+        signal,
+      });
+      if (response.status === 204) return;
+      if (!response.ok || !response.headers.get('Content-Type')?.startsWith('text/event-stream')) await read(response);
+      try {
+        for await (const event of eventsOf(response)) {
+          seen = event.id;
+          yield event;
+          if (event.event === 'end') return;
+        }
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error; // else it was cut
+      }
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+  }
+
   async listViewerSessions(request) {
     return asList(await this.#get('/viewer/sessions', {}, QUICK, request), 'sessions');
   }
@@ -255,6 +287,27 @@ export class RunicornRemoteClient {
 }
 
 export default RunicornRemoteClient;
+
+/** The events of a response's body. Comments and what makes no sense are skipped. */
+async function* eventsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = '';
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (text + value).split('\n\n');
+      text = blocks.pop();
+      for (const block of blocks) {
+        const fields = Object.fromEntries(block.split('\n').map((line) => line.split(/: ?(.*)/s, 2)));
+        const data = parse(fields.data);
+        if (data !== undefined) yield { id: fields.id, event: fields.event ?? 'message', data };
+      }
+    }
+  } finally {
+    await reader.cancel().catch(() => {}); // of a stream that is over, or cut
+  }
+}
 
 /** A key nobody else has. `randomUUID` is not there in Node 18, and in pages without https. */
 function newKey() {

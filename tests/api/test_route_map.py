@@ -27,6 +27,7 @@ ROUTES = {
     "/api/remote/viewer/sessions": {"GET"},
     "/api/remote/viewer/status/<session_id>": {"GET"},
     "/api/remote/viewer/<session_id>/log": {"GET"},
+    "/api/remote/viewer/<session_id>/events": {"GET"},
     "/api/remote/fs/list": {"GET"},
     "/api/remote/fs/exists": {"GET"},
     "/api/remote/hosts/<path:connection_id>/resources": {"GET"},

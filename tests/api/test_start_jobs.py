@@ -30,7 +30,6 @@ def settings(tmp_path: Path) -> Settings:
         key_roots=KEY_ROOTS,
         health_timeout=0.3,
         max_viewers=4,
-        threads=4,
         slow_requests=2,
     )
 

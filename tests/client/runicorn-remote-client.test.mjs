@@ -104,6 +104,55 @@ describe('the journey', () => {
     assert.ok(gpus === null || Array.isArray(gpus));
   });
 
+  test('a start in the background, its events and its log', async () => {
+    const start = { ...credentials, remoteRoot: '~/storage', condaEnv: CONDA_ENV, wait: false };
+    const { session: begun } = await client.startViewer(start);
+    assert.equal(begun.status, 'connecting');
+    const seen = [];
+    let running;
+    for await (const { id, event, data } of client.viewerEvents(begun.sessionId)) {
+      seen.push(event === 'end' ? data.reason : `${data.status} ${data.phase}`);
+      if (data.status === 'running') {
+        running = id;
+        const { lines, live } = await client.viewerLog(begun.sessionId, { tail: 1000 });
+        assert.equal(lines[0], 'serving');
+        assert.equal(live, true);
+        break;
+      }
+    }
+    assert.deepEqual(seen.slice(-1), ['running ready']);
+    const rest = client.viewerEvents(begun.sessionId, { lastEventId: running });
+    const next = rest.next();
+    await client.stopViewer(begun.sessionId);
+    assert.equal((await next).value.data.status, 'stopping');
+    assert.deepEqual((await rest.next()).value.data.reason, 'removed');
+    assert.equal((await rest.next()).done, true);
+    const error = await errorOf(client.viewerEvents(begun.sessionId).next());
+    assert.equal(error.code, 'SESSION_NOT_FOUND');
+  });
+
+  test('a stream of events ends with its signal', async () => {
+    const controller = new AbortController();
+    const events = client.viewerEvents(session.sessionId, {}, { signal: controller.signal });
+    assert.equal((await events.next()).value.event, 'session');
+    controller.abort();
+    assert.equal((await errorOf((async () => { for await (const _ of events); })())).name, 'AbortError');
+  });
+
+  test('a stream of events that is cut is taken up again', async () => {
+    const asked = [];
+    const event = (id, name) => `id: ${id}\nevent: ${name}\ndata: {"at":1}\n\n`;
+    const bodies = [`retry: 1\n\n${event('a-1', 'session')}: still there\n\nid: a-2\ndata: {`, event('a-2', 'end')];
+    const fetch = async (url, { headers }) => {
+      asked.push(headers['Last-Event-ID']);
+      return new Response(bodies[asked.length - 1], { headers: { 'Content-Type': 'text/event-stream' } });
+    };
+    const ids = [];
+    for await (const { id } of new RunicornRemoteClient('http://gpu1', { fetch }).viewerEvents('x')) ids.push(id);
+    assert.deepEqual(ids, ['a-1', 'a-2']);
+    assert.deepEqual(asked, [undefined, 'a-1']);
+  });
+
   test('stopViewer and disconnect', async () => {
     assert.equal((await client.stopViewer(session.sessionId)).ok, true);
     const error = await errorOf(client.getViewerSession(session.sessionId));
