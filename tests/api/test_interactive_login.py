@@ -22,6 +22,7 @@ from tests.hosts.second_factor import (
     PASSWORD_THEN_CODE,
     SecondFactorHost,
 )
+from tests.hosts.sshd import SshServer
 from tests.hosts.stand_in import SERVES, make_stand_in
 from tests.hosts.waiting import until
 
@@ -240,3 +241,38 @@ def test_a_lost_link_is_not_logged_in_again_behind_the_users_back(
     assert user.post("connect", credentials(user) | answers).status_code == 200
     until(lambda: shown()["status"] == "running", WAIT, "the session goes on")
     assert (shown()["sessionId"], host.logins) == (session_id, 2)
+
+
+@pytest.mark.sshd
+def test_a_jump_host_asks_for_itself(
+    client: FlaskClient, host: SecondFactorHost, services: Services, private_home: Path, tmp_path: Path
+) -> None:
+    """The question names the jump host, the target's password is not told to it, one login serves all."""
+    (tmp_path / "target").mkdir()
+    with SshServer(tmp_path / "target") as target:
+        directory = private_home / ".ssh"
+        directory.mkdir(mode=0o700)
+        key = directory / "jump"
+        key.touch(0o600)
+        key.write_text(host.client_key_text)
+        (directory / "config").write_text(
+            f"Host jump\n HostName {host.host}\n Port {host.port}\n User {host.username}\n"
+            f" IdentityFile {key}\n"
+            f"Host gpu\n HostName {target.host}\n Port {target.port}\n ProxyJump jump\n"
+        )
+        path = services.known_hosts.file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([*host.known_hosts_lines(), *target.known_hosts_lines()]) + "\n")
+        body = {"host": "gpu", "username": target.username, "use_agent": False}
+        body["private_key"] = Path(target.client_key).read_text()
+        user = User(client, target)
+        asked = challenge(user.post("connect", body))
+        assert (asked["host"], asked["port"], asked["username"]) == (host.host, host.port, host.username)
+        answers = {"challenge_id": asked["challenge_id"], "responses": [host.code]}
+        done = user.post("connect", body | answers)
+        assert done.status_code == 200, done.get_json()
+        connection_id = done.get_json()["connection_id"]
+        assert user.get("fs/list", connection_id=connection_id).status_code == 200
+        assert (host.logins, host.answers) == (1, [[host.code]])
+        assert user.post("disconnect", {"host": "gpu", "username": target.username}).get_json()["ok"] is True
+        until(lambda: host.connection_count() == 0, WAIT, "the jump host has no connection left")
