@@ -24,7 +24,7 @@
     └── SSHError
         ├── Unreachable                 no SSH service answers there
         ├── LoginFailed                 AuthenticationFailed (NothingToLogInWith), HostKeyRevoked,
-        │                               NoCommonAlgorithm
+        │                               NoCommonAlgorithm (WeakAlgorithmsOnly)
         │   └── InteractiveAuthRequired     the host asks what a person has to answer
         ├── SshConfigUnusable           ssh_config says something that cannot be done
         └── LinkLost                    an established connection went away
@@ -355,6 +355,15 @@ class HostKeyRevoked(LoginFailed):
 
 class NoCommonAlgorithm(LoginFailed):
     code = "NO_COMMON_ALGORITHM"
+
+
+class WeakAlgorithmsOnly(NoCommonAlgorithm):
+    """The host has only what is switched off here."""
+
+    code = "WEAK_ALGORITHMS_ONLY"
+    default_hint = (
+        "Update that sshd. Until then, whoever runs this server may set allow_weak_algorithms = true."
+    )
 
 
 class SshConfigUnusable(SSHError):

@@ -57,6 +57,7 @@ class Settings:
     key_roots: tuple[str, ...] = ("~/.ssh", "~")
     allowed_targets: tuple[str, ...] = ()
     denied_targets: tuple[str, ...] = ()
+    allow_weak_algorithms: bool = False
 
     # The web page at /.
     frontend: str = "auto"

@@ -53,6 +53,7 @@ _BY_CODE: dict[str, type[RunicornRemoteError]] = {
     "LOGIN_FAILED": LoginFailed,
     "HANDSHAKE_FAILED": LoginFailed,
     "NO_COMMON_ALGORITHM": LoginFailed,
+    "WEAK_ALGORITHMS_ONLY": LoginFailed,
     "AUTH_FAILED": AuthenticationFailed,
     "HOST_KEY_REVOKED": HostKeyRevoked,
     "VIEWER_START_FAILED": ViewerStartFailed,

@@ -102,12 +102,14 @@ class Connector:
                 "transport_factory": make_transport_factory(
                     key_types=stored.stored_types,
                     certificates_first=bool(stored.authorities),
+                    allow_weak_algorithms=settings.allow_weak_algorithms,
                     client_banner=settings.client_banner,
                 ),
             },
         )
         # Fabric's default accepts any key. No key is loaded into paramiko, so this sees every one.
-        connection.client.set_missing_host_key_policy(HostKeyPolicy(self._known_hosts, hop))
+        policy = HostKeyPolicy(self._known_hosts, hop, allow_weak=settings.allow_weak_algorithms)
+        connection.client.set_missing_host_key_policy(policy)
         sock = self._dial(hop, chain)
         connection.connect_kwargs["sock"] = sock
         try:

@@ -6,7 +6,13 @@ import time
 
 import paramiko
 
-from runicorn_remote.errors import HostKeyConfirmationRequired, HostKeyProblem, HostKeyRevoked
+from runicorn_remote.errors import (
+    HostKeyConfirmationRequired,
+    HostKeyProblem,
+    HostKeyRevoked,
+    WeakAlgorithmsOnly,
+)
+from runicorn_remote.ssh.algorithms import SMALLEST_RSA_KEY
 from runicorn_remote.ssh.host_certificates import NotAccepted, check_host_certificate, signer
 from runicorn_remote.ssh.known_hosts import HostKey, known_hosts_name
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
@@ -19,13 +25,19 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
     Nothing here ever adds a key.
     """
 
-    def __init__(self, known_hosts: KnownHostsFile, hop: Hop) -> None:
+    def __init__(self, known_hosts: KnownHostsFile, hop: Hop, *, allow_weak: bool = False) -> None:
         self._known_hosts = known_hosts
         self._hop = hop
+        self._allow_weak = allow_weak
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         """Called by paramiko in the thread that logs in, before any credential is sent."""
         host, port = self._hop.key_host, self._hop.key_port
+        if isinstance(key, paramiko.RSAKey) and key.get_bits() < SMALLEST_RSA_KEY and not self._allow_weak:
+            raise WeakAlgorithmsOnly(
+                f"The RSA host key of {known_hosts_name(host, port)} has {key.get_bits()} bits; below "
+                f"{SMALLEST_RSA_KEY} it is too weak"
+            )
         shown = HostKey(key.get_name(), key.asbytes())
         verdict = self._known_hosts.judge(host, port, shown.type, shown.blob)
         if verdict.kind == "revoked":

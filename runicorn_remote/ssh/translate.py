@@ -16,11 +16,16 @@ from runicorn_remote.errors import (
     NoCommonAlgorithm,
     RemoteError,
     Unreachable,
+    WeakAlgorithmsOnly,
 )
+from runicorn_remote.ssh.algorithms import NothingInCommon
 from runicorn_remote.ssh.target import Target
 
 _PROHIBITED = 1  # RFC 4254, 5.1: administratively
 _LONGEST_TEXT = 200
+
+
+_NO_COMMON_HINT = "That sshd is old, or knows only what paramiko does not. Update it, or allow it more."
 
 
 @contextmanager
@@ -36,10 +41,17 @@ def login_errors(target: Target) -> Iterator[None]:
             f"Authentication failed for {target}",
             hint="Check the user name and the password or key; ssh -v shows what the host accepts.",
         ) from error
+    except NothingInCommon as error:
+        if all(lack.weak_would_do for lack in error.lacks):
+            raise WeakAlgorithmsOnly(
+                f"The SSH server at {where} offers only weak algorithms. {error}"
+            ) from error
+        raise NoCommonAlgorithm(
+            f"No algorithm in common with the SSH server at {where}. It offers {error}", hint=_NO_COMMON_HINT
+        ) from error
     except IncompatiblePeer as error:
         raise NoCommonAlgorithm(
-            f"No algorithm in common with the SSH server at {where}: {error}",
-            hint="That sshd is old: SHA-1, DSA and group1 are no longer offered. Update it.",
+            f"No algorithm in common with the SSH server at {where}: {error}", hint=_NO_COMMON_HINT
         ) from error
     except (EOFError, ConnectionError, TimeoutError, paramiko.SSHException, OSError) as error:
         raise _broken_handshake(where, error) from error

@@ -21,13 +21,15 @@ import re
 import select
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_OPEN, cMSG_SERVICE_REQUEST
 from paramiko.message import Message
+from paramiko.ssh_exception import IncompatiblePeer
 
+from .algorithms import WEAK, NothingInCommon, lacks
 from .forward_channel import ChannelOwner, ForwardChannel
 from .settling import SettlingChannel
 
@@ -59,6 +61,7 @@ def make_transport_factory(
     *,
     key_types: Sequence[str] = (),
     certificates_first: bool = False,
+    allow_weak_algorithms: bool = False,
     client_banner: str | None = None,
     user_timeout: float | None = USER_TIMEOUT,
 ) -> Callable[..., TunnelTransport]:
@@ -76,6 +79,8 @@ def make_transport_factory(
         transport = TunnelTransport(sock, **kwargs)
         transport.prefer_host_keys(key_types)
         transport.certificates_first = certificates_first
+        if not allow_weak_algorithms:
+            transport.disable(WEAK)
         transport.set_user_timeout(user_timeout)
         if local_version is not None:
             transport.local_version = local_version
@@ -108,6 +113,7 @@ class TunnelTransport(_Transport):
     }
 
     active: bool
+    disabled_algorithms: dict[str, list[str]]
     _preferred_ciphers: tuple[str, ...]
     _preferred_keys: tuple[str, ...]
 
@@ -146,6 +152,13 @@ class TunnelTransport(_Transport):
         if not self.certificates_first:
             return names
         return tuple(sorted(names, key=lambda name: not name.endswith(_CERTIFICATE)))
+
+    def disable(self, algorithms: Mapping[str, Sequence[str]]) -> None:
+        """Do not offer these, keyed as paramiko's `disabled_algorithms`, nor what is disabled already."""
+        before = self.disabled_algorithms
+        self.disabled_algorithms = {
+            kind: [*before.get(kind, ()), *algorithms.get(kind, ())] for kind in {*before, *algorithms}
+        }
 
     def set_user_timeout(self, seconds: float | None) -> None:
         if seconds is not None and isinstance(self.sock, socket.socket):
@@ -291,6 +304,14 @@ class TunnelTransport(_Transport):
             self.post_message(data)
         else:
             super()._send_user_message(data)
+
+    def _parse_kex_init(self, m: Message) -> None:
+        try:
+            super()._parse_kex_init(m)
+        except IncompatiblePeer as error:
+            m.rewind()
+            missing = lacks(self, self._really_parse_kex_init(m))
+            raise NothingInCommon(missing) if missing else error from error
 
     def _parse_newkeys(self, m: Message) -> None:
         if not self.initial_kex_done and {self.local_cipher, self.remote_cipher} <= set(AES_GCM):

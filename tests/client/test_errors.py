@@ -68,6 +68,7 @@ KINDS = [
     (500, "AUTH_FAILED", "AuthenticationFailed"),
     (500, "HOST_KEY_REVOKED", "HostKeyRevoked"),
     (500, "NO_COMMON_ALGORITHM", "LoginFailed"),
+    (500, "WEAK_ALGORITHMS_ONLY", "LoginFailed"),
     (500, "RUNICORN_NOT_INSTALLED", "RunicornNotInstalled"),
     (500, "START_CANCELLED", "StartCancelled"),
     (500, "VIEWER_EXITED", "ViewerStartFailed"),
