@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import click
 
+from runicorn_remote.errors import RemoteError
+from runicorn_remote.ssh.ssh_config import SshConfig
+from runicorn_remote.ssh.target import Target as RemoteTarget
+
 SSH_PORT = 22
+
+_LOOKUP_TIMEOUT = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,10 @@ class Target:
             raise ValueError("the host is empty")
         return cls(host, username or None, port_number(port) if colon else None)
 
-    @property
+    @cached_property
     def user(self) -> str:
-        """The name to log in with: this machine's own unless one was given, as ssh has it."""
-        return self.username or login_name()
+        """The name to log in with, as ssh has it: User of ssh_config or one's own, unless one was given."""
+        return self.username or configured_user(self.host) or login_name()
 
     @property
     def connection_id(self) -> str:
@@ -68,6 +76,16 @@ def shown_address(host: str, port: int) -> str:
 
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def configured_user(host: str) -> str | None:
+    """What ssh_config of this machine and user says about `host`; None if it cannot be asked."""
+    config = SshConfig("auto", commands=True, timeout=_LOOKUP_TIMEOUT, program=shutil.which("ssh"))
+    try:
+        RemoteTarget.of(host, SSH_PORT, "user")
+        return config.options(host).user
+    except RemoteError:  # the server says what is wrong, when it looks there
+        return None
 
 
 def login_name() -> str:

@@ -6,6 +6,7 @@ Through jump hosts, the same once for each: the stream to the next one is a chan
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import time
 from contextlib import closing
@@ -46,7 +47,10 @@ class Connector:
         self._rules = TargetRules(settings.allowed_targets, settings.denied_targets)
         self._router = Router(
             SshConfig(
-                settings.ssh_config, commands=settings.ssh_config_commands, timeout=settings.connect_timeout
+                settings.ssh_config,
+                commands=settings.ssh_config_commands,
+                timeout=settings.connect_timeout,
+                program=shutil.which("ssh"),
             )
         )
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from runicorn_remote.errors import SshConfigUnusable
 from runicorn_remote.ssh.openssh import ask_openssh
 from runicorn_remote.ssh.ssh_config_files import ConfigText, read_config, ssh_home
-from runicorn_remote.ssh.ssh_config_reader import read_with_paramiko
 from runicorn_remote.ssh.ssh_config_tokens import expand_path, expand_tokens, local_user, tokens_of
 from runicorn_remote.ssh.target import is_shell_safe
 
@@ -72,13 +70,11 @@ class HostOptions:
 class SshConfig:
     """Looks hosts up. Stateless: files are read anew each time. Any thread."""
 
-    def __init__(
-        self, source: str, *, commands: bool, timeout: float, program: str | None = shutil.which("ssh")
-    ) -> None:
+    def __init__(self, source: str, *, commands: bool, timeout: float, program: str | None) -> None:
         """`source`: "auto", ssh's own files; "off"; or a file.
 
         `commands`: whether it may run commands (ProxyCommand, Match exec). `timeout`: seconds for one
-        lookup. `program`: OpenSSH's ssh, if there is one.
+        lookup. `program`: OpenSSH's ssh; None: there is none.
         """
         self._source = source
         self._commands = commands
@@ -101,6 +97,9 @@ class SshConfig:
                 self._program, self._arguments(files), name, port, user, timeout=self._timeout
             )
         else:
+            # paramiko takes a while to load, and the command line asks here too.
+            from runicorn_remote.ssh.ssh_config_reader import read_with_paramiko
+
             found = read_with_paramiko(text, name, port, user)
         try:
             options = _options(name, found)

@@ -21,7 +21,7 @@ from runicorn_remote.cli.target import Target, shown_address
 from runicorn_remote.settings import Settings, SettingsError
 from tests.hosts.server import REPOSITORY
 
-VERBS = ("connect", "disconnect", "envs", "start", "stop", "ls", "browse")
+VERBS = ("connect", "disconnect", "envs", "start", "stop", "ls", "logs", "browse")
 LOCAL_VERBS = ("rotate-key",)
 SUBVERBS = ("hosts list", "hosts accept", "hosts remove", "saved list", "saved add", "saved remove")
 
@@ -44,6 +44,18 @@ def test_targets(text: str, host: str, username: str | None, port: int | None) -
     assert target == Target(host, username, port)
     assert Target.parse(target.connection_id) == Target(host, username or getpass.getuser(), port or 22)
     assert Target.parse(shown_address(host, port or 22)).host == host
+
+
+def test_whose_account_ssh_config_says(private_home: Path) -> None:
+    config = private_home / ".ssh" / "config"
+    config.parent.mkdir()
+    config.write_text("Host gpu1\nUser trainer\n")
+    assert Target.parse("gpu1").connection_id == "trainer@gpu1:22"
+    assert Target.parse("me@gpu1").connection_id == "me@gpu1:22"
+    assert Target.parse("gpu2").user == getpass.getuser()
+    assert Target.parse("gpu;1").user == getpass.getuser()
+    config.write_text("Nonsense yes\nUser trainer\n")
+    assert Target.parse("gpu1").user == getpass.getuser()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.tunnel import Tunnel
 from tests.hosts.sshd import SshServer
 from tests.ssh.conftest import write_known_hosts
-from tests.ssh.tunnel_kit import TcpServer, echo, round_trip, wait_until
+from tests.ssh.tunnel_kit import TcpServer, connect, echo, round_trip, swallow, wait_until
 
 pytestmark = [
     pytest.mark.sshd,
@@ -202,6 +202,31 @@ def test_closing_over_a_frozen_hop(remote: RemoteHost, servers: dict[str, SshSer
         servers["outer"].thaw_connections()
 
 
+@pytest.mark.parametrize("name", ["outer", "inner", "gpu"])
+def test_uploads_over_a_frozen_hop_end_with_the_connection(
+    remote: RemoteHost, servers: dict[str, SshServer], name: str
+) -> None:
+    """The tunnel's thread may wait for a hop's window; closing wakes it."""
+    with (
+        TcpServer(swallow) as server,
+        Tunnel("chain", local_port=None, max_connections=10, channel_timeout=10.0) as tunnel,
+    ):
+        tunnel.attach(remote.transport, server.port)
+        with connect(tunnel.local_port) as client:
+            client.sendall(b"x")
+            wait_until(lambda: tunnel.counters().bytes_out, "the connection is up")
+            servers[name].freeze_connections()
+            try:
+                client.settimeout(0.5)
+                with pytest.raises((TimeoutError, ConnectionError)):
+                    client.sendall(bytes(64 * 1024 * 1024))
+                remote.close()
+                tunnel.stop()
+                assert not [thread for thread in threading.enumerate() if thread.name == "tunnel-chain"]
+            finally:
+                servers[name].thaw_connections()
+
+
 def test_failing_at_a_later_hop_leaves_nothing(
     connector: Connector, chain: Target, known_hosts: KnownHostsFile, servers: dict[str, SshServer]
 ) -> None:
@@ -297,7 +322,7 @@ def test_forbidden_hosts_are_refused_before_a_jump_host_hears_of_them(
 def way(text: str, tmp_path: Path, host: str = "gpu", port: int = 22) -> list[str]:
     file = tmp_path / "config"
     file.write_text(text)
-    config = SshConfig(str(file), commands=True, timeout=10.0)
+    config = SshConfig(str(file), commands=True, timeout=10.0, program=shutil.which("ssh"))
     return [str(hop.target) for hop in Router(config).route(Target(host, port, "me"))]
 
 
