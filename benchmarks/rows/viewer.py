@@ -1,7 +1,9 @@
 """Starting the real viewer until its first 200 through the tunnel, against the same by hand.
 
 By hand: `ssh host python -m runicorn viewer …` and `ssh -L`, both over a warm connection, and a
-request every 10 ms. All contestants start the same Runicorn 0.7.2.
+request every 10 ms. Our server makes that request itself and answers when it has its 200, so its
+answer is the end; one more request by the client is only to prove it, and is not timed. All
+contestants start the same Runicorn 0.7.2.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from benchmarks.stage import (
     ROUND_TRIP_MS,
     TIMEOUT,
     Api,
+    Failed,
     Stage,
     accepts,
     answers,
@@ -79,16 +82,24 @@ def _row(stage: Stage, host: SshServer, port: int, name: str, rounds: int, bar: 
     if port == host.port and (peer := stage.peer_server(host)) is not None:
         peer.post("connect", **account)
         values[RUNICORN] = [
-            _started(peer, account, {"conda_env": "system"})["seconds"] for _ in range(stage.rounds(2, 1))
+            _started(peer, account, {"conda_env": "system"}, polls=True)["seconds"]
+            for _ in range(stage.rounds(2, 1))
         ]
         note = "Runicorn's own server starts a stand-in, which costs it less than the real viewer"
     return Row(name, "s", values, OURS, BY_HAND, bar, note)
 
 
-def _started(api: Api, account: dict[str, object], more: dict[str, str]) -> dict[str, float]:
+def _started(
+    api: Api, account: dict[str, object], more: dict[str, str], *, polls: bool = False
+) -> dict[str, float]:
+    """`polls`: the server may answer before the viewer does; then it is asked every 10 ms."""
     began = time.perf_counter()
     session = api.post("viewer/start", **account, remote_root="~/storage", **more)["session"]
-    poll_until(lambda: answers(session["localPort"]), TIMEOUT, "the viewer")
     seconds = time.perf_counter() - began
+    if not answers(session["localPort"]):
+        if not polls:
+            raise Failed("the viewer was said to be ready, and did not answer")
+        poll_until(lambda: answers(session["localPort"]), TIMEOUT, "the viewer")
+        seconds = time.perf_counter() - began
     api.post("viewer/stop", session_id=session["sessionId"])
     return {"seconds": seconds}
