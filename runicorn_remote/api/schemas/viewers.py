@@ -73,7 +73,9 @@ class SessionSchema(Schema):
     errorCode = fields.String(allow_none=True)
     errorDetail = fields.Dict(
         allow_none=True,
-        metadata={"description": "what a person has to decide on: the object that a 409 has as `detail`"},
+        metadata={
+            "description": "what a person has to decide on: the object that a 409 or 401 has as `detail`"
+        },
     )
     phase = fields.String()
     phases = fields.List(fields.Nested(PhaseSchema))
