@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.ssh import SSHCertPublicKeyTypes
 
+from runicorn_remote.ssh.algorithms import SMALLEST_RSA_KEY
 from runicorn_remote.ssh.known_hosts import HostEntries, HostKey
 
 _RSA_SIGNATURES = (b"rsa-sha2-256", b"rsa-sha2-512")
@@ -44,7 +45,7 @@ def check_host_certificate(
     except (InvalidSignature, ValueError, AssertionError) as error:
         raise NotAccepted("The signature of the host's certificate is wrong") from error
     if not _is_sound(found, certificate.blob):
-        raise NotAccepted("The host's certificate is signed with SHA-1")
+        raise NotAccepted("The host's certificate is signed with SHA-1, or a short RSA key")
     if found.type is not SSHCertificateType.HOST:
         raise NotAccepted("The host has shown a user's certificate")
     if public_half(found.public_key()) != shown:
@@ -84,9 +85,14 @@ def _parse(certificate: HostKey) -> SSHCertificate:
 
 
 def _is_sound(found: SSHCertificate, blob: bytes) -> bool:
-    """Whether an RSA authority has signed with SHA-2. What it used stands right before its signature."""
+    """Whether an RSA authority is long enough and has signed with SHA-2.
+
+    What it used stands right before its signature.
+    """
     key = found.signature_key()
     if not isinstance(key, rsa.RSAPublicKey):
         return True
+    if key.key_size < SMALLEST_RSA_KEY:
+        return False
     before = blob[: -((key.key_size + 7) // 8) - 4]
     return before.endswith(_RSA_SIGNATURES)

@@ -15,9 +15,12 @@ from runicorn_remote.ssh.target import Credentials, Target
 from tests.hosts.sshd import SshServer
 
 
-def new_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
+def new_key(path: Path, passphrase: str = "", kind: str = "ed25519", bits: int | None = None) -> Path:
+    size = [] if bits is None else ["-b", str(bits)]
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-a", "2", "-f", path], check=True, timeout=30
+        ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-a", "2", "-f", path],
+        check=True,
+        timeout=30,
     )
     return path
 

@@ -323,6 +323,11 @@ def test_what_certificates_do_not_say(tmp_path: Path) -> None:
         judge(read_certificate(certify(authority, key, "-n", "gpu1")))
     certificate = read_certificate(certify(authority, key, "-h", "-n", "gpu1"))
     judge(certificate)
+    short = new_key(tmp_path / "short", kind="rsa", bits=1024)
+    by_short = read_certificate(certify(short, key, "-h", "-n", "gpu1"))
+    trusting_short = HostEntries(authorities=(HostKey.of(*public(short).split()[:2]),))
+    with pytest.raises(NotAccepted, match="short"):
+        check_host_certificate(by_short, shown, "gpu1", trusting_short, 0)
     with pytest.raises(NotAccepted, match="another key"):
         judge(certificate, other)
     for at in range(0, len(certificate.blob), 7):
