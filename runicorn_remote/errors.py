@@ -9,7 +9,7 @@
     │   └── NotADirectory
     ├── AccessDenied                    TokenRequired, TargetForbidden
     ├── NotFound
-    │   ├── ConnectionNotFound          SessionNotFound, SavedServerNotFound
+    │   ├── ConnectionNotFound          SessionNotFound, InstallNotFound, SavedServerNotFound
     │   ├── EnvironmentNotFound
     │   └── RemotePathNotFound
     ├── PathForbidden
@@ -20,6 +20,7 @@
     ├── Busy                            a limit of our own; try again later: LoginBackoff
     ├── StateError                      our files on disk cannot be read or written
     ├── RemoteCommandFailed             a script on the host failed
+    ├── InstallFailed                   InstallCancelled
     ├── ViewerStartFailed               RunicornNotInstalled, ViewerExited, StartCancelled
     └── SSHError
         ├── Unreachable                 no SSH service answers there
@@ -138,6 +139,11 @@ class ConnectionNotFound(NotFound):
 class SessionNotFound(NotFound):
     code = "SESSION_NOT_FOUND"
     prefix = "Session not found: "
+
+
+class InstallNotFound(NotFound):
+    code = "INSTALL_NOT_FOUND"
+    prefix = "Installation not found: "
 
 
 class SavedServerNotFound(NotFound):
@@ -259,6 +265,10 @@ class ViewerStartFailed(RemoteError):
 
 class RunicornNotInstalled(ViewerStartFailed):
     code = "RUNICORN_NOT_INSTALLED"
+    default_hint = (
+        "POST /api/remote/environments/install puts it there, or into an environment of its own; "
+        "so does: runicorn-remote install USER@HOST"
+    )
 
 
 class ViewerExited(ViewerStartFailed):
@@ -267,6 +277,17 @@ class ViewerExited(ViewerStartFailed):
 
 class StartCancelled(ViewerStartFailed):
     code = "START_CANCELLED"
+
+
+class InstallFailed(RemoteError):
+    """Runicorn was not put into the environment. What was there before still is."""
+
+    code = "INSTALL_FAILED"
+    prefix = "Runicorn was not installed: "
+
+
+class InstallCancelled(InstallFailed):
+    code = "INSTALL_CANCELLED"
 
 
 class SSHError(RemoteError):

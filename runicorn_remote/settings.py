@@ -75,6 +75,7 @@ class Settings:
     challenge_timeout: float = 110.0
     channel_timeout: float = 10.0
     command_timeout: float = 60.0
+    install_timeout: float = 900.0
     sessions_per_connection: int = 8
     client_banner: str | None = None
     ssh_config: str = "auto"
@@ -196,6 +197,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "challenge_timeout": _TIMES,
     "channel_timeout": _TIMES,
     "command_timeout": _TIMES,
+    "install_timeout": _TIMES,
     "sessions_per_connection": (1, 1000),
     "slow_requests": (1, 255),
     "max_event_streams": (0, 255),

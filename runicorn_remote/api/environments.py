@@ -16,6 +16,7 @@ from runicorn_remote.api.schemas.environments import (
     StorageCandidatesQuerySchema,
     StorageCandidatesSchema,
 )
+from runicorn_remote.services.own_version import advice
 from runicorn_remote.services.survey import StorageCandidates
 
 bp = Blueprint("environments", __name__, url_prefix="/api/remote", description="Pythons of a host")
@@ -38,7 +39,16 @@ def list_environments(query: dict[str, Any]) -> dict[str, Any]:
 def list_configs(query: dict[str, Any]) -> dict[str, Any]:
     """The versions of Python and runicorn in every environment."""
     host = services().connections.get(query["connection_id"])
-    return {"ok": True, "configs": services().environments.env_configs(host)}
+    found = services().environments.env_configs(host)
+    configs = {
+        name: {
+            "pythonVersion": item.python_version,
+            "runicornVersion": item.runicorn_version,
+            "advice": advice(item.runicorn_version),
+        }
+        for name, item in found.items()
+    }
+    return {"ok": True, "configs": configs}
 
 
 @bp.get("/config")
@@ -60,6 +70,7 @@ def config(query: dict[str, Any]) -> dict[str, Any]:
         "suggestedRemotePort": found.suggested_remote_port,
         "connectionId": query["connection_id"],
         "homeDirectory": found.home_directory,
+        "advice": advice(found.environment.runicorn_version),
     }
 
 

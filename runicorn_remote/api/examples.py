@@ -80,6 +80,7 @@ event: session
 data: {"sessionId": "5f3a9c0d1e2b4a68", "at": 1767225602780, "status": "running", "phase": "ready"}
 """
 STOP = {"session_id": SESSION["sessionId"]}
+INSTALL = {"connection_id": "me@gpu1:22", "version": "0.7.2"}
 ENVIRONMENTS = {
     "ok": True,
     "envs": [

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from runicorn_remote._version import __version__
-from runicorn_remote.cli import connections, demo, hosts, rotate_key, saved, serve, viewers
+from runicorn_remote.cli import connections, demo, hosts, install, rotate_key, saved, serve, viewers
 from runicorn_remote.cli.failures import EXIT_STATUSES, INTERRUPTED, USAGE, Failure
 from runicorn_remote.cli.verb import TOKEN_VARIABLE, URL_VARIABLE, shared_options
 
@@ -39,6 +39,7 @@ for _command in (
     connections.connect,
     connections.envs,
     connections.browse,
+    install.install,
     viewers.start,
     viewers.list_all,
     viewers.stop,

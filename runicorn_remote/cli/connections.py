@@ -41,7 +41,7 @@ def connect(verb: Verb, target: Target | None, saved: str | None, credentials: d
 @client_verb
 def disconnect(verb: Verb, target: Target | None, stop_viewers: bool) -> None:
     """Close a connection; without a host, the only one there is."""
-    target = target or _only_connection(verb)
+    target = target or only_connection(verb)
     answer = verb.client.disconnect(
         host=target.host, port=target.port or SSH_PORT, username=target.user, stop_viewers=stop_viewers
     )
@@ -59,7 +59,7 @@ def envs(verb: Verb, target: Target | None) -> None:
 
     Without a host: of the only connection there is. The default environment has a star.
     """
-    connection_id = (target or _only_connection(verb)).connection_id
+    connection_id = (target or only_connection(verb)).connection_id
     environments = verb.client.list_conda_envs(connection_id=connection_id)
     versions = verb.client.env_configs(connection_id=connection_id)
     runicorn = {name: config["runicornVersion"] for name, config in versions.items()}
@@ -99,7 +99,7 @@ def browse(verb: Verb, target: Target, path: str) -> None:
         say("There is more; this is only the beginning")
 
 
-def _only_connection(verb: Verb) -> Target:
+def only_connection(verb: Verb) -> Target:
     """For a verb without a host. Raises `Failure` or `UsageError` unless there is exactly one."""
     sessions = verb.client.list_sessions()
     if not sessions:

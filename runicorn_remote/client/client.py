@@ -8,11 +8,12 @@ from typing import cast
 from runicorn_remote.client.connections import ConnectionMethods
 from runicorn_remote.client.events import EventMethods
 from runicorn_remote.client.hosts import HostMethods
+from runicorn_remote.client.installs import InstallMethods
 from runicorn_remote.client.shapes import Health, Status
 from runicorn_remote.client.viewers import ViewerMethods
 
 
-class RunicornRemoteClient(ConnectionMethods, HostMethods, ViewerMethods, EventMethods):
+class RunicornRemoteClient(ConnectionMethods, HostMethods, InstallMethods, ViewerMethods, EventMethods):
     """Runicorn's Remote API, one method a route.
 
         with RunicornRemoteClient() as client:

@@ -33,7 +33,7 @@ from runicorn_remote.client.challenge import Challenge
 from runicorn_remote.client.host_key import HostKey
 
 if TYPE_CHECKING:
-    from runicorn_remote.client.shapes import ViewerSession
+    from runicorn_remote.client.shapes import Install, ViewerSession
 
 
 class RunicornRemoteError(requests.HTTPError):
@@ -193,3 +193,16 @@ class ViewerEnded(RuntimeError):
     def __init__(self, message: str, session: ViewerSession | None = None) -> None:
         super().__init__(message)
         self.session = session
+
+
+class InstallFailed(RuntimeError):
+    """An installation did not succeed, or was cancelled. `install` is its last state; `code`, `hint`.
+
+    Not an answer of the API's: it had begun when it failed.
+    """
+
+    def __init__(self, message: str, install: Install) -> None:
+        super().__init__(message)
+        self.install = install
+        self.code = install["errorCode"]
+        self.hint = install["hint"]

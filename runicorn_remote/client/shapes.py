@@ -56,6 +56,7 @@ class Environment(TypedDict):
 class EnvironmentVersions(TypedDict):
     pythonVersion: str
     runicornVersion: str | None
+    advice: str | None  # for a person; None if all is well
 
 
 class Config(TypedDict):
@@ -68,6 +69,31 @@ class Config(TypedDict):
     suggestedRemotePort: int
     connectionId: str
     homeDirectory: str
+    advice: str | None  # for a person; None if all is well
+
+
+class InstallResult(TypedDict):
+    condaEnv: str  # what start_viewer takes
+    python: str  # the absolute interpreter
+    runicornVersion: str
+    source: str  # index; or wheels, which were copied there
+
+
+class Install(TypedDict):
+    installId: str
+    connectionId: str
+    condaEnv: str | None
+    version: str
+    state: str  # running, done, failed, cancelled
+    phase: str  # preparing, installing, downloading, copying, done
+    startedAt: int  # milliseconds since the epoch
+    elapsedSeconds: float
+    lines: list[str]
+    nextLine: int
+    result: InstallResult | None
+    error: str | None
+    errorCode: str | None
+    hint: str | None
 
 
 class StorageCandidate(TypedDict):

@@ -22,6 +22,7 @@ from runicorn_remote.onhost.prefixes import (
     venv_type,
     version_at,
 )
+from runicorn_remote.onhost.private_places import PRIVATE_NAME, private_prefixes
 
 MAX_ENVIRONMENTS = 200
 # Seconds. A home on a slow network file system gives what was found by then.
@@ -124,6 +125,8 @@ def _places(home: str, remote_root: "str | None") -> "Iterator[tuple[str, str, s
                     yield "conda" if is_conda(inner) else "pyenv", inner, os.path.basename(inner)
     for name in (".venv", "venv"):
         yield "any", os.path.join(home, name), name
+    for prefix in private_prefixes(home):
+        yield "venv", prefix, PRIVATE_NAME
     if remote_root:
         yield from _project_places(native_path(remote_root, home))
 

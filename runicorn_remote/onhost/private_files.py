@@ -87,7 +87,7 @@ def is_private_dir(directory: str, session_id: str) -> bool:
         return False
     if root_name != OUR_DIRECTORY and not root_name.startswith(OUR_DIRECTORY + "-"):
         return False
-    return all(_problem_with(level) is None for level in (root, host_level, directory))
+    return all(problem_with(level) is None for level in (root, host_level, directory))
 
 
 def remove_private_dir(directory: str, session_id: str) -> bool:
@@ -151,11 +151,16 @@ def log_tail(path: str, lines: int = 20, size: int = 8192) -> "list[str]":
         data = data[data.index(b"\n") + 1 :]
     shown = []
     for line in data.decode("utf-8", "replace").split("\n"):
-        line = _ESCAPES.sub("", line).replace("\t", " ")
-        line = "".join(character for character in line if character.isprintable())[:300].rstrip()
+        line = without_escapes(line)[:300].rstrip()
         if line:
             shown.append(line)
     return shown[-lines:]
+
+
+def without_escapes(line: str) -> str:
+    """A line without colours, control characters and the blanks at its end."""
+    line = _ESCAPES.sub("", line).replace("\t", " ")
+    return "".join(character for character in line if character.isprintable()).rstrip()
 
 
 def _last_bytes(path: str, size: int) -> bytes:
@@ -193,14 +198,15 @@ def _our_levels(root: str, session_id: str) -> str:
         try:
             os.mkdir(directory, 0o700)
         except FileExistsError:
-            problem = _problem_with(directory)
+            problem = problem_with(directory)
             if problem:
                 raise Failure("PRIVATE_DIRECTORY_UNSAFE", f"{to_text(directory)}: {problem}") from None
             os.chmod(directory, 0o700)
     return directory
 
 
-def _problem_with(directory: str) -> "str | None":
+def problem_with(directory: str) -> "str | None":
+    """Why this is not a directory of our own that nobody put there for us; None if it is."""
     try:
         details = os.lstat(directory)
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from runicorn_remote.services.event_streams import EventStreams
 from runicorn_remote.services.files import Files
 from runicorn_remote.services.heartbeat import Heartbeat
 from runicorn_remote.services.idempotency import IdempotentStarts
+from runicorn_remote.services.installs import Installs
 from runicorn_remote.services.interactive_logins import InteractiveLogins
 from runicorn_remote.services.known_hosts import KnownHosts
 from runicorn_remote.services.launcher import Launcher
@@ -81,6 +82,14 @@ class Services:
         )
         self.connections = Connections(self.pool, self.saved_connections, self.logins)
         self.environments = Environments(settings.command_timeout, self.clock)
+        self.installs = Installs(
+            self.connections,
+            self.pool,
+            self.environments,
+            self.clock,
+            timeout=settings.install_timeout,
+            keep_for=settings.ended_session_ttl,
+        )
         self.files = Files(settings.command_timeout)
         self.sessions = SessionStore(state_dir / "sessions.json")
         launcher = Launcher(
@@ -135,6 +144,7 @@ class Services:
         self.event_streams.close()
         self.heartbeat.close()
         self.recovery.stop()
+        self.installs.close(self.settings.shutdown_timeout / 2)
         self.logins.close()
         self.viewers.close(keep=self.settings.on_shutdown == "keep")
         self.pool.close()

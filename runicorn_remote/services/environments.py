@@ -151,6 +151,11 @@ class Environments:
             raise _typed(error, name, scan_root or "~") from error
         return read_storage_candidates(answer, max_depth)
 
+    def forget(self, host: ScriptHost) -> None:
+        """Ask anew the next time: something was installed there."""
+        with self._lock:
+            self._known.pop(host, None)
+
     def _remembered(self, host: ScriptHost) -> _Known | None:
         with self._lock:
             known = self._known.get(host)

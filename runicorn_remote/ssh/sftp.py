@@ -12,6 +12,7 @@ import errno
 import stat
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -28,6 +29,8 @@ from runicorn_remote.errors import (
 )
 
 MAX_ENTRIES = 20_000
+# What every SFTP server takes in one packet.
+_COPY_CHUNK = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,23 @@ class SftpSession:
         links = [name for name, attributes in found if stat.S_ISLNK(attributes.st_mode or 0)]
         targets = self._stat_all(path.encode(), links)
         return [_entry(name, targets.get(name, attributes)) for name, attributes in found], more
+
+    def put(self, source: Path, path: str) -> None:
+        """Copy a local file to `path`, which must not exist. Raises what `list` raises.
+
+        `RemoteCommandFailed` also if it did not arrive as a whole: of a full disk sshd says just "Failure".
+        """
+        try:
+            with source.open("rb") as local, self._client.open(path, "wxb") as remote:
+                remote.set_pipelined(True)
+                while chunk := local.read(_COPY_CHUNK):
+                    self._check_deadline()
+                    remote.write(chunk)
+            arrived = self._client.stat(path).st_size
+        except OSError as error:
+            raise _translated(path, error) from error
+        if arrived != source.stat().st_size:
+            raise RemoteCommandFailed(f"{path}: did not arrive as a whole")
 
     def _read(self, handle: bytes) -> tuple[builtins.list[tuple[bytes, SFTPAttributes]], bool]:
         found: builtins.list[tuple[bytes, SFTPAttributes]] = []

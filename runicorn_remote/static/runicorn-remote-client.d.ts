@@ -133,7 +133,7 @@ export interface Environment {
 
 export interface EnvironmentConfigs {
   ok: boolean;
-  configs: Record<string, { pythonVersion: string; runicornVersion: string | null }>;
+  configs: Record<string, { pythonVersion: string; runicornVersion: string | null; advice: string | null }>;
 }
 
 export interface Config {
@@ -146,6 +146,29 @@ export interface Config {
   suggestedRemotePort: number;
   connectionId: string;
   homeDirectory: string;
+  /** For a person; null if all is well. */
+  advice: string | null;
+}
+
+/** The installation of runicorn on a host. */
+export interface Install {
+  installId: string;
+  connectionId: string;
+  condaEnv: string | null;
+  version: string;
+  state: 'running' | 'done' | 'failed' | 'cancelled';
+  /** preparing, installing, downloading, copying or done */
+  phase: string;
+  /** Milliseconds since the epoch. */
+  startedAt: number;
+  elapsedSeconds: number;
+  lines: string[];
+  nextLine: number;
+  /** `source` is index, or wheels that were copied there. */
+  result: { condaEnv: string; python: string; runicornVersion: string; source: string } | null;
+  error: string | null;
+  errorCode: string | null;
+  hint: string | null;
 }
 
 export interface StorageCandidates {
@@ -334,6 +357,13 @@ export class RunicornRemoteClient {
     options?: { condaEnv?: string; scanRoot?: string; maxDepth?: number },
     request?: RequestOptions,
   ): Promise<StorageCandidates>;
+  install(
+    connectionId: string,
+    options?: { condaEnv?: string; version?: string },
+    request?: RequestOptions,
+  ): Promise<Install>;
+  getInstall(installId: string, options?: { after?: number }, request?: RequestOptions): Promise<Install>;
+  cancelInstall(installId: string, request?: RequestOptions): Promise<Ok>;
   listDirectory(connectionId: string, path?: string, request?: RequestOptions): Promise<Directory>;
   pathExists(connectionId: string, path: string, request?: RequestOptions): Promise<PathExists>;
 

@@ -140,6 +140,25 @@ export class RunicornRemoteClient {
     return this.#get('/storage-candidates', { connectionId, condaEnv, scanRoot, maxDepth }, SLOW, request);
   }
 
+  /**
+   * Install runicorn on a host: `{ condaEnv, version }`. Resolves when it has begun, with what `getInstall` takes.
+   * Without `condaEnv` into an environment of its own, which is called runicorn-remote.
+   */
+  async install(connectionId, { condaEnv, version } = {}, request) {
+    const body = snakeCase({ connectionId, condaEnv, version });
+    return (await this.#post('/environments/install', body, SLOW, request)).install;
+  }
+
+  /** How far an installation is, with the lines since number `after`: the `nextLine` of an earlier answer. */
+  getInstall(installId, { after } = {}, request) {
+    return this.#get(`/environments/install/${encodeURIComponent(installId)}`, { after }, QUICK, request);
+  }
+
+  /** End an installation; what it has begun on the host is taken back. */
+  cancelInstall(installId, request) {
+    return this.#post(`/environments/install/${encodeURIComponent(installId)}/cancel`, {}, QUICK, request);
+  }
+
   listDirectory(connectionId, path, request) {
     return this.#get('/fs/list', { connectionId, path }, SLOW, request);
   }

@@ -70,8 +70,14 @@ def test_conda_envs(client: FlaskClient, home: Path) -> None:
 def test_env_configs(client: FlaskClient) -> None:
     body = get(client, "env-configs").get_json()
     assert set(body) == {"ok", "configs"}
-    assert body["configs"]["train"] == {"pythonVersion": "Python 3.11.7", "runicornVersion": "0.7.2"}
-    assert body["configs"]["base"] == {"pythonVersion": "Python 3.12.1", "runicornVersion": None}
+    assert body["configs"]["train"] == {
+        "pythonVersion": "Python 3.11.7",
+        "runicornVersion": "0.7.2",
+        "advice": None,
+    }
+    base = body["configs"]["base"]
+    assert (base["pythonVersion"], base["runicornVersion"]) == ("Python 3.12.1", None)
+    assert "not installed" in base["advice"]
 
 
 def test_config(client: FlaskClient, home: Path) -> None:
@@ -88,6 +94,7 @@ def test_config(client: FlaskClient, home: Path) -> None:
         "storageRootExists": False,
         "connectionId": ID,
         "homeDirectory": str(home),
+        "advice": None,
     }
 
 

@@ -45,10 +45,13 @@ def test_env_configs(connected: User) -> None:
     assert answer.status_code == 200
     body = answer.get_json()
     assert set(body) == {"ok", "configs"}
-    assert all(set(each) == {"pythonVersion", "runicornVersion"} for each in body["configs"].values())
+    assert all(
+        set(each) == {"pythonVersion", "runicornVersion", "advice"} for each in body["configs"].values()
+    )
     assert body["configs"]["r72"] == {
         "pythonVersion": f"Python {platform.python_version()}",
         "runicornVersion": "0.7.2",
+        "advice": None,
     }
     assert set(body["configs"]) == {each["name"] for each in connected.ask("conda-envs").get_json()["envs"]}
 
@@ -70,6 +73,7 @@ def test_config(connected: User) -> None:
         "storageRootExists": False,
         "connectionId": connected.connection_id,
         "homeDirectory": home,
+        "advice": None,
     }
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import requests
 
 from runicorn_remote.client import RunicornRemoteClient
 from runicorn_remote.demo.ssh_host import EmbeddedHost
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import ENVIRONMENT, Result, Run
 from tests.client.conftest import believe, encrypted_key, fingerprint
 from tests.hosts.server import REPOSITORY, ServerProcess, clean_environment
 from tests.hosts.sshd import SshServer
@@ -114,6 +115,21 @@ def test_starting_and_stopping(run: Run, started: dict[str, Any]) -> None:
     stopped = run("stop", started["sessionId"][:8], "--json")
     assert stopped.document == {"ok": True, "stopped": [started["sessionId"]]}
     assert run("ls", "--json").document["viewer_sessions"] == []
+
+
+def test_installing(run: Run, trusted_target: str, identity: Identity) -> None:
+    assert run("connect", trusted_target, *identity).status == 0
+    # It is there already, so nothing is fetched.
+    there = ("--env", ENVIRONMENT, "--version", metadata.version("runicorn"))
+    done = run("install", trusted_target, *there)
+    assert (done.status, done.out) == (0, ENVIRONMENT + "\n"), done
+    assert "Requirement already satisfied" in done.err
+    document = run("install", *there, "--json").document
+    assert (document["state"], document["result"]["source"]) == ("done", "index")
+    refused = run("install", trusted_target, "--env", "nope", "--json")
+    assert (refused.status, refused.document["code"]) == (6, "ENVIRONMENT_NOT_FOUND")
+    says_no(run("install", trusted_target, "--version", ">1", "--json"), 1, "INVALID_VALUE")
+    says_no(run("install", "me@nowhere", "--json"), 6, "CONNECTION_NOT_FOUND")
 
 
 def test_how_busy_the_hosts_are(

@@ -97,6 +97,15 @@ describe('the journey', () => {
     assert.deepEqual([error.status, error.code, error.hostKey], [409, 'LOCAL_PORT_IN_USE', undefined]);
   });
 
+  test('install', async () => {
+    let install = await client.install(connectionId, { condaEnv: 'no such environment', version: '0.7.2' });
+    const { installId } = install;
+    while (install.state === 'running') install = await client.getInstall(installId, { after: install.nextLine });
+    assert.deepEqual([install.state, install.errorCode], ['failed', 'ENVIRONMENT_NOT_FOUND']);
+    assert.equal((await client.cancelInstall(installId)).ok, true);
+    assert.equal((await errorOf(client.getInstall('none'))).code, 'INSTALL_NOT_FOUND');
+  });
+
   test('resources', async () => {
     const { memory, disk, gpus } = await client.resources(connectionId, { storageRoot: '~/storage' });
     assert.ok(memory.availableBytes < memory.totalBytes);

@@ -174,3 +174,17 @@ def test_a_host_without_sftp(tmp_path: Path, connector: Connector, known_hosts: 
             assert remote.connected
         finally:
             remote.close()
+
+
+def test_copying_a_file(remote: RemoteHost, directory: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(3_000_000) + b"the end")
+    with remote.sftp(timeout=30) as sftp:
+        sftp.put(source, f"{directory}/copy")
+        assert (directory / "copy").read_bytes() == source.read_bytes()
+        # What is there is nobody's to overwrite.
+        with pytest.raises(RemoteCommandFailed):
+            sftp.put(source, f"{directory}/copy")
+        with pytest.raises(RemotePathNotFound):
+            sftp.put(source, f"{directory}/none/copy")
+    assert names(remote, directory) == ["copy"]

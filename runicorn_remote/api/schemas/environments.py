@@ -10,6 +10,8 @@ from marshmallow import fields
 from runicorn_remote.api.base import Schema
 from runicorn_remote.api.schemas.fields import Text
 
+ADVICE = "for a person, if runicorn is missing there, or older or newer than ours in a way that matters"
+
 
 class ConnectionQuerySchema(Schema):
     connection_id = Text(required=True, max_length=2048)
@@ -42,8 +44,9 @@ class EnvironmentsSchema(Schema):
 
 
 class EnvironmentVersionsSchema(Schema):
-    pythonVersion = fields.String(attribute="python_version")
-    runicornVersion = fields.String(attribute="runicorn_version", allow_none=True)
+    pythonVersion = fields.String()
+    runicornVersion = fields.String(allow_none=True)
+    advice = fields.String(allow_none=True, metadata={"description": ADVICE})
 
 
 class EnvironmentConfigsSchema(Schema):
@@ -61,6 +64,7 @@ class ConfigSchema(Schema):
     suggestedRemotePort = fields.Integer()
     connectionId = fields.String()
     homeDirectory = fields.String()
+    advice = fields.String(allow_none=True, metadata={"description": ADVICE})
 
 
 class StorageCandidateSchema(Schema):
