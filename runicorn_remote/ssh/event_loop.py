@@ -20,6 +20,7 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._keys: dict[int, selectors.SelectorKey] = {}  # by descriptor; quicker than the selector
         self._work: collections.deque[Callable[[], None]] = collections.deque()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -40,25 +41,24 @@ class EventLoop:
 
     def watch(self, file: File, mask: int, handler: Handler) -> None:
         """Have `handler` called while `file` is ready for one of `mask`; 0 is none."""
-        key = self._selector.get_map().get(file)
+        key = self._key_of(file)
         if key is not None and key.fileobj != file:
             # Another thread closed the file that had this number, before we could unwatch it.
-            self._selector.unregister(key.fileobj)
+            self._forget(key)
             key = None
         if key is None:
             if mask:
-                self._selector.register(file, mask, handler)
+                self._remember(self._selector.register(file, mask, handler))
         elif not mask:
-            self._selector.unregister(file)
+            self._forget(key)
         elif key.events != mask:
-            self._selector.modify(file, mask, handler)
+            self._remember(self._selector.modify(file, mask, handler))
 
     def unwatch(self, file: File) -> None:
         """No-op if it is not watched. Before closing the file."""
-        with contextlib.suppress(ValueError):  # closed already
-            key = self._selector.get_map().get(file)
-            if key is not None and key.fileobj == file:
-                self._selector.unregister(file)
+        key = self._key_of(file)
+        if key is not None and key.fileobj == file:
+            self._forget(key)
 
     def turn(self, patience: float | None) -> None:
         """Wait up to `patience` seconds (None: for ever) for something to do, and do it.
@@ -70,7 +70,7 @@ class EventLoop:
         for _ in range(len(self._work)):  # what this work posts waits, so that files get their turn
             self._work.popleft()()
         for key, _mask in events:
-            if self._selector.get_map().get(key.fd) is key:  # nobody has changed his mind since
+            if self._keys.get(key.fd) is key:  # nobody has changed his mind since
                 key.data()
 
     def close(self) -> None:
@@ -80,6 +80,19 @@ class EventLoop:
         self._selector.close()
         self._wake_in.close()
         self._wake_out.close()
+
+    def _key_of(self, file: File) -> selectors.SelectorKey | None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        if descriptor >= 0:
+            return self._keys.get(descriptor)
+        return next((key for key in self._keys.values() if key.fileobj is file), None)  # it has been closed
+
+    def _remember(self, key: selectors.SelectorKey) -> None:
+        self._keys[key.fd] = key
+
+    def _forget(self, key: selectors.SelectorKey) -> None:
+        del self._keys[key.fd]
+        self._selector.unregister(key.fileobj)
 
     def _drain_wakers(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import paramiko
-from paramiko.common import DEFAULT_MAX_PACKET_SIZE, cMSG_CHANNEL_DATA, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.common import DEFAULT_MAX_PACKET_SIZE, MSG_CHANNEL_DATA, cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ WINDOW = 2 * 1024 * 1024  # as OpenSSH; more makes sshd buffer it, at two to fou
 LONG_WIRE_WINDOW = 8 * 1024 * 1024  # what a long wire needs to be kept full
 _UPLOAD_BURST = 8  # packets a turn, so that one upload does not keep the others waiting
 _PACKET_OVERHEAD = 64
+_DATA_HEADER = struct.Struct(">BII")  # RFC 4254, 5.2
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -78,6 +79,7 @@ class ForwardChannel(_Channel):
         self.remote_eof = False
         self.remote_closed = False
         self.local_eof = False
+        self.watched = 0  # what the tunnel thread watches the socket for
         self.upload_blocked = False  # by the peer's window; guarded by lock
         self._asked_at = time.monotonic()
         self._given_up = False  # guarded by lock
@@ -121,12 +123,15 @@ class ForwardChannel(_Channel):
                     taken = self._write(chunks)
                 except OSError:
                     self._discard()
-            self._queue_from(taken, chunks)
+            if taken < sum(map(len, chunks)):
+                self._queue_from(taken, chunks)
             news = self._cut or (self._pending and not queued_before)
         if news:
             self.owner.wake(self)
         if taken:
             self._credit(taken)
+        if self.link_transport.is_backlogged:
+            self.link_transport.flush()
 
     def _feed(self, m: bytes | Message) -> None:
         self.deliver((m if isinstance(m, bytes) else m.get_binary(),))
@@ -184,6 +189,8 @@ class ForwardChannel(_Channel):
     def flush(self) -> None:
         """Give the socket what it did not take before. Tunnel thread. `OSError`: the client is gone."""
         ended = self.remote_eof or self.remote_closed  # read first: after it nothing more is delivered
+        if not (ended or self._pending or self._cut):
+            return  # what comes right now will wake us
         with self._delivery_lock:
             if self._cut:
                 raise ConnectionResetError("the client has reset the connection")
@@ -214,6 +221,8 @@ class ForwardChannel(_Channel):
                 self.shutdown_write()
                 return Progress.WAITING
             self._post_data(data)
+            if len(data) < room:
+                return Progress.WAITING
         return Progress.BUSY
 
     def widen_window(self, size: int) -> None:
@@ -306,23 +315,19 @@ class ForwardChannel(_Channel):
 
     def _upload_room(self) -> int:
         """-> how much may be sent in one packet now; 0: `_window_adjust` will wake us. Tunnel thread."""
-        with self.lock:
-            room: int = min(
-                self.out_window_size, self.out_max_packet_size - _PACKET_OVERHEAD, DEFAULT_MAX_PACKET_SIZE
-            )
-            self.upload_blocked = room <= 0
-        return max(0, room)
+        largest: int = min(self.out_max_packet_size - _PACKET_OVERHEAD, DEFAULT_MAX_PACKET_SIZE)
+        if self.out_window_size <= 0:
+            with self.lock:
+                self.upload_blocked = self.out_window_size <= 0
+        return max(0, min(self.out_window_size, largest))
 
     def _post_data(self, data: bytes) -> None:
         with self.lock:
             if self.closed:
                 return
             self.out_window_size -= len(data)
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_DATA)
-        message.add_int(self.remote_chanid)
-        message.add_string(data)
-        self.link_transport.post_message(message)
+        header = _DATA_HEADER.pack(MSG_CHANNEL_DATA, self.remote_chanid, len(data))
+        self.link_transport.post_message(Message(header + data), hold=True)
         self.owner.sent(len(data))
 
     def _credit(self, count: int) -> None:

@@ -90,8 +90,11 @@ class Forwarder(threading.Thread):
         try:
             self._reception.open()
             while self._running:
-                self._loop.turn(self._patience())
-                self._expire(time.monotonic())
+                end = self._next_deadline()
+                self._loop.turn(None if end is None else max(0.0, end - time.monotonic()))
+                self._send_held()
+                if end is not None and end <= time.monotonic():
+                    self._expire(time.monotonic())
         except Exception:
             log.exception("%s: ended by an unexpected error", self.name)
         finally:
@@ -101,11 +104,10 @@ class Forwarder(threading.Thread):
         """Posted: end the thread."""
         self._running = False
 
-    def _patience(self) -> float | None:
-        """-> seconds until the next deadline; None: there is none."""
-        kinds = (self._opening.earliest(), self._lingering.next_deadline(), self._reception.next_deadline())
-        ends = [end for end in kinds if end is not None]
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+    def _next_deadline(self) -> float | None:
+        """-> `time.monotonic()` of it; None: there is none."""
+        ends = (self._opening.earliest(), self._lingering.next_deadline(), self._reception.next_deadline())
+        return min((end for end in ends if end is not None), default=None)
 
     def _expire(self, now: float) -> None:
         for channel in self._opening.take_expired(now):
@@ -153,6 +155,14 @@ class Forwarder(threading.Thread):
                 log.exception("%s: on_link_lost failed", self.name)
 
     # --- tunnel thread: what waits for the link to have room
+
+    def _send_held(self) -> None:
+        """The uploads of one turn go out with one system call."""
+        link = self._link
+        if link is not None:
+            link.transport.flush()
+            if link.transport.is_backlogged:
+                self._watch_link(link)
 
     def _stall(self, link: Link, channel: ForwardChannel) -> None:
         link.stalled[channel] = None
@@ -238,8 +248,10 @@ class Forwarder(threading.Thread):
 
     def _watch_channel(self, link: Link, channel: ForwardChannel) -> None:
         reads = READ if channel.wants_read and channel not in link.stalled else 0
-        writes = WRITE if channel.wants_write else 0
-        self._loop.watch(channel.sock, reads | writes, partial(self._serve, channel))
+        mask = reads | (WRITE if channel.wants_write else 0)
+        if mask != channel.watched:
+            channel.watched = mask
+            self._loop.watch(channel.sock, mask, partial(self._serve, channel))
 
     def _drop(self, channel: ForwardChannel, *, reset: bool) -> None:
         """End a connection and forget it."""

@@ -6,6 +6,7 @@ What it changes, and why:
 * AES-GCM first: twice the throughput of paramiko's AES-CTR with HMAC. With it the key is renewed
   after 2**36 bytes, as OpenSSH does (RFC 5647 allows it), not after 512 MiB.
 * A `direct-tcpip` channel can be opened without waiting for the answer, and is a `ForwardChannel`.
+* Packets are read and written in batches (`batch_packetizer.py`), where paramiko is as we know it.
 * `post_message` waits neither for a key exchange nor for room in the SSH socket. paramiko's own way
   does both, and in the transport thread, which has to carry that exchange out, it waits for itself.
 * An answer to a channel request that was given up is closed properly.
@@ -29,7 +30,9 @@ from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_OPEN, cMSG_SERVICE_
 from paramiko.message import Message
 from paramiko.ssh_exception import IncompatiblePeer
 
+from . import packetizer_support
 from .algorithms import WEAK, NothingInCommon, lacks
+from .batch_packetizer import BatchPacketizer
 from .forward_channel import ChannelOwner, ForwardChannel
 from .settling import SettlingChannel
 
@@ -42,6 +45,7 @@ _BANNER = re.compile(r"[!-,.-~]+( [ -~]*)?")  # RFC 4253, 4.2: no white space an
 _BANNER_LENGTH = 200
 _REMEMBERED_CHANNELS = 4096
 _ROOM_FOR_A_PACKET = 40 * 1024
+_MOST_HELD = 64 * 1024
 
 
 class TransportObserver(Protocol):
@@ -118,7 +122,13 @@ class TunnelTransport(_Transport):
     _preferred_keys: tuple[str, ...]
 
     def __init__(self, sock: Any, **kwargs: Any) -> None:
+        if isinstance(sock, socket.socket) and packetizer_support.is_supported():
+            kwargs["packetizer_class"] = BatchPacketizer
         super().__init__(sock, **kwargs)
+        self._batches: BatchPacketizer | None = None  # the packetizer, if it is ours
+        if isinstance(self.packetizer, BatchPacketizer):
+            self._batches = self.packetizer
+            self._batches.find_sink = self._find_sink
         self.name = "ssh-transport"
         self._preferred_ciphers = (*AES_GCM, *(c for c in self._preferred_ciphers if c not in AES_GCM))
         self._deferred: collections.deque[Message] = collections.deque()  # guarded by clear_to_send_lock
@@ -131,7 +141,7 @@ class TunnelTransport(_Transport):
         self._observers_lock = threading.Lock()
         if isinstance(self.sock, socket.socket):  # not so when a jump host's channel carries us
             _set_option(self.sock, "TCP_NODELAY", 1)
-            if hasattr(select, "poll"):
+            if self._batches is None and hasattr(select, "poll"):
                 self._poller = select.poll()
                 self._poller.register(self.sock, select.POLLOUT)
             _set_option(self.sock, "SO_SNDLOWAT", _ROOM_FOR_A_PACKET, level=socket.SOL_SOCKET)  # BSD, macOS
@@ -166,11 +176,12 @@ class TunnelTransport(_Transport):
 
     # --- any thread
 
-    def post_message(self, message: Message) -> None:
+    def post_message(self, message: Message, *, hold: bool = False) -> None:
         """Send as soon as keys and the SSH socket's buffer allow, which is mostly now. Any thread.
 
-        Does not wait, and keeps the order. While messages wait for room in the socket, the observers
-        are `backlogged`, and whoever sees it writable calls `flush`.
+        Does not wait, and keeps the order. With `hold`, it may be kept for the caller's `flush`, to go out
+        together with others. While anything waits for room in the socket, the observers are `backlogged`,
+        and whoever sees it writable calls `flush`.
         """
         with self.clear_to_send_lock:
             if not self.active:
@@ -180,25 +191,33 @@ class TunnelTransport(_Transport):
                 return
             if self._has_room():
                 self._transmit(message)
-                return
-            self._deferred.append(message)
+                if not (hold and self._unsent_bytes() < _MOST_HELD):
+                    self._push()
+                if not self._is_full():
+                    return
+            else:
+                self._deferred.append(message)
         for observer in self._current_observers():
             observer.backlogged()
 
     def flush(self) -> None:
-        """Send what waits, as far as it goes. Any thread."""
+        """Send what waits or is held, as far as it goes. Any thread."""
+        if not self._deferred and not self._unsent_bytes():
+            return
         with self.clear_to_send_lock:
+            self._push()
             while self._deferred and self.clear_to_send.is_set() and self._has_room():
                 self._transmit(self._deferred.popleft())
+                self._push()
 
     def can_carry_data(self) -> bool:
         """Whether data that is posted now goes out at once. Any thread."""
-        return not self._deferred and self.clear_to_send.is_set()
+        return not (self._deferred or self._is_full()) and self.clear_to_send.is_set()
 
     @property
     def is_backlogged(self) -> bool:
-        """Whether messages wait for room in the SSH socket. Any thread."""
-        return bool(self._deferred) and self.clear_to_send.is_set()
+        """Whether anything waits for room in the SSH socket. Any thread."""
+        return self._is_full() or (bool(self._deferred) and self.clear_to_send.is_set())
 
     def socket_descriptor(self) -> int | None:
         """-> below 0: the SSH socket is closed; None: it is a jump host's channel. Any thread."""
@@ -284,6 +303,13 @@ class TunnelTransport(_Transport):
             with self.lock:
                 self._asynchronous.clear()
 
+    def _find_sink(self, chanid: int) -> ForwardChannel | None:
+        """-> who takes this channel's data as it comes; None: paramiko's loop has to see the message."""
+        if self._expected_packet:  # in a key exchange, where data is an error
+            return None
+        channel = self._asynchronous.get(chanid)
+        return channel if isinstance(channel, ForwardChannel) else None
+
     def _send_message(self, data: Message) -> None:
         """Ask for the authentication service once (RFC 4253, 10), not again for every credential.
 
@@ -353,15 +379,35 @@ class TunnelTransport(_Transport):
 
     def _has_room(self) -> bool:
         """Whether the SSH socket takes a packet; True also if nobody can tell. Holding clear_to_send_lock."""
+        if self._batches is not None:
+            return not self._batches.is_full
         return self._poller is None or bool(self._poller.poll(0))
 
+    def _is_full(self) -> bool:
+        """Whether a part of what was transmitted still waits for room in the SSH socket."""
+        return self._batches is not None and self._batches.is_full
+
+    def _unsent_bytes(self) -> int:
+        return 0 if self._batches is None else self._batches.unsent_bytes
+
     def _transmit(self, message: Message) -> None:
-        """Holding clear_to_send_lock."""
+        """Holding clear_to_send_lock. A `_push` has to follow."""
         try:
-            self._send_message(message)
+            if self._batches is not None:
+                self._batches.post(message)
+            else:
+                self._send_message(message)
         except (EOFError, OSError, paramiko.SSHException):
             # Part of a packet may be out, so nothing can follow it. The transport thread notices, and ends.
             self.packetizer.close()
+
+    def _push(self) -> None:
+        """Holding clear_to_send_lock."""
+        if self._batches is not None:
+            try:
+                self._batches.push()
+            except OSError:
+                self.packetizer.close()
 
     def _current_observers(self) -> list[TransportObserver]:
         with self._observers_lock:

@@ -183,6 +183,7 @@ def ssh_client(
     server: SshServer,
     sock: Any = None,
     disabled_algorithms: dict[str, list[str]] | None = None,
+    compress: bool = False,
     **factory: Any,
 ) -> Iterator[TunnelTransport]:
     """A logged-in connection that has run a command."""
@@ -199,6 +200,7 @@ def ssh_client(
             timeout=TIMEOUT,
             sock=sock,
             disabled_algorithms=disabled_algorithms,
+            compress=compress,
             transport_factory=make_transport_factory(**factory),
         )
         transport = client.get_transport()
