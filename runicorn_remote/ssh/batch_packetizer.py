@@ -31,12 +31,14 @@ from paramiko.ssh_exception import SSHException
 # A packet of RFC 4253, 6, as AES-GCM seals it (RFC 5647, 7.3):
 # length (plain) | padding length, payload, padding (encrypted) | tag
 _LENGTH = struct.Struct(">I")
-_PACKET_HEADER = struct.Struct(">IB")
 _TAG = 16
-_SMALLEST = 16  # one block of AES: the length of what is encrypted is a multiple of it
+_BLOCK = 16  # what is encrypted is a multiple of it
 _LARGEST = 256 * 1024  # OpenSSH's PACKET_MAX_SIZE
 # From the padding length on: padding length | message number, channel, length of data | data | padding
 _DATA_HEADER = struct.Struct(">BBII")
+
+_PADDING_LENGTH = [bytes([size]) for size in range(4 + _BLOCK)]
+_PADDING = [bytes(size) for size in range(4 + _BLOCK)]
 
 _BUFFER = 512 * 1024
 _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
@@ -51,6 +53,10 @@ class Sink(Protocol):
         """Bytes from the peer; the views are valid only during the call. Transport thread."""
 
 
+def no_sink(_chanid: int) -> Sink | None:
+    return None
+
+
 _Packetizer: Any = Packetizer  # the type stubs know only its public side
 
 
@@ -60,12 +66,14 @@ class BatchPacketizer(_Packetizer):
     _Packetizer__iv_in: bytes
     _Packetizer__remainder: bytes
     _Packetizer__sequence_number_in: int
+    _Packetizer__sequence_number_out: int
+    _Packetizer__iv_out: bytes
     _Packetizer__received_bytes_overflow: int
     _Packetizer__received_packets_overflow: int
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
-        self.find_sink: Callable[[int], Sink | None] = lambda _chanid: None
+        self.find_sink: Callable[[int], Sink | None] = no_sink  # by the number of the channel
         self._arrived = memoryview(bytearray(_BUFFER))  # between _begin and _end: not looked at yet
         self._begin = 0
         self._end = 0
@@ -120,23 +128,17 @@ class BatchPacketizer(_Packetizer):
         self._unsent.clear()
         self.is_full = False
 
-    def _build_packet(self, payload: bytes) -> bytes:
-        """With zeros for padding, as paramiko has it in CTR mode, of which AES-GCM is a kind.
+    # --- Outlet; any thread
 
-        Otherwise it asks the kernel for random ones each time.
-        """
-        if not self._Packetizer__aead_out:
-            packet: bytes = super()._build_packet(payload)
-            return packet
-        block = self._Packetizer__block_size_out
-        padding = 3 + block - (len(payload) + _LENGTH.size) % block
-        return _PACKET_HEADER.pack(1 + len(payload) + padding, padding) + payload + bytes(padding)
-
-    # --- any thread: sending without waiting
+    def has_room(self) -> bool:
+        return not self.is_full
 
     def post(self, message: Message) -> None:
         """Encrypt a message, to be sent by the next `push`."""
         with self._Packetizer__write_lock:
+            if self._seals_simply():
+                self._seal(message.asbytes())
+                return
             self._posting = True
             try:
                 self.send_message(message)
@@ -172,7 +174,41 @@ class BatchPacketizer(_Packetizer):
             return 0
         return taken
 
-    # --- packets
+    def _seals_simply(self) -> bool:
+        return (
+            self._Packetizer__aead_out
+            and self._Packetizer__compress_engine_out is None
+            and not self._Packetizer__dump_packets
+        )
+
+    def _seal(self, payload: bytes) -> None:
+        """What paramiko's `send_message` does with AES-GCM. Holding the write lock.
+
+        The padding is of zeros, as paramiko has it in CTR mode, of which AES-GCM is a kind.
+        """
+        following = (self._Packetizer__sequence_number_out + 1) & xffffffff
+        if following == 0 and not self._initial_kex_done:
+            raise SSHException("Sequence number rolled over during initial kex!")
+        padding = 3 + _BLOCK - (len(payload) + _LENGTH.size) % _BLOCK
+        length = _LENGTH.pack(1 + len(payload) + padding)
+        packet = _PADDING_LENGTH[padding] + payload + _PADDING[padding]
+        nonce = self._Packetizer__iv_out
+        sealed = self._Packetizer__block_engine_out.encrypt(nonce, packet, length)
+        self._Packetizer__iv_out = self._inc_iv_counter(nonce)
+        self._Packetizer__sequence_number_out = following
+        self._unsent += length
+        self._unsent += sealed
+        self._Packetizer__sent_bytes += len(length) + len(sealed)
+        self._Packetizer__sent_packets += 1
+        if not self._Packetizer__need_rekey and (
+            self._Packetizer__sent_bytes >= self.REKEY_BYTES
+            or self._Packetizer__sent_packets >= self.REKEY_PACKETS
+        ):
+            self._Packetizer__received_bytes_overflow = 0
+            self._Packetizer__received_packets_overflow = 0
+            self._trigger_rekey()
+
+    # --- packets that come
 
     def _is_aes_gcm(self) -> bool:
         return (
@@ -206,7 +242,7 @@ class BatchPacketizer(_Packetizer):
         if arrived < _LENGTH.size:
             return None
         (size,) = _LENGTH.unpack_from(self._arrived, self._begin)
-        if not _SMALLEST <= size <= _LARGEST:
+        if not _BLOCK <= size <= _LARGEST:
             raise SSHException("Invalid packet length")
         if arrived < _LENGTH.size + size + _TAG:
             return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -14,35 +14,37 @@ class Deadlines(Generic[Item]):
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._ends: dict[Item, float] = {}  # in the order of adding, which is that of the deadlines
+        self.ends: dict[Item, float] = {}  # in the order of adding, which is that of the deadlines
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self.ends)
 
     def __contains__(self, item: Item) -> bool:
-        return item in self._ends
+        return item in self.ends
 
     def add(self, item: Item) -> None:
-        self._ends[item] = time.monotonic() + self._timeout
+        self.ends[item] = time.monotonic() + self._timeout
 
     def discard(self, item: Item) -> None:
-        self._ends.pop(item, None)
+        self.ends.pop(item, None)
 
     def take_all(self) -> list[Item]:
-        items = list(self._ends)
-        self._ends.clear()
+        items = list(self.ends)
+        self.ends.clear()
         return items
 
     def take_expired(self, now: float) -> list[Item]:
         items = []
-        for item, end in self._ends.items():
+        for item, end in self.ends.items():
             if end > now:
                 break
             items.append(item)
         for item in items:
-            del self._ends[item]
+            del self.ends[item]
         return items
 
-    def earliest(self) -> float | None:
-        """`time.monotonic()` of the next deadline."""
-        return next(iter(self._ends.values()), None)
+
+def earliest(kinds: Iterable[Deadlines[Any]]) -> float | None:
+    """`time.monotonic()` of the next deadline of them all; None: there is none."""
+    ends = [next(iter(kind.ends.values())) for kind in kinds if kind.ends]
+    return min(ends) if ends else None

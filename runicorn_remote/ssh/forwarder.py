@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from .deadlines import Deadlines
+from .deadlines import Deadlines, earliest
 from .event_loop import READ, WRITE, EventLoop
 from .forward_channel import ForwardChannel, Progress
 from .lingering import Lingering
@@ -60,6 +60,7 @@ class Forwarder(threading.Thread):
             hold_limit=hold_limit,
             accept_hook=accept_hook,
         )
+        self._deadlines = (self._opening, *self._lingering.deadlines, *self._reception.deadlines)
         self.post = self._loop.post  # any thread
         self.received = traffic.received  # ChannelOwner; transport and tunnel thread
         self.sent = traffic.sent  # ChannelOwner; tunnel thread
@@ -90,7 +91,7 @@ class Forwarder(threading.Thread):
         try:
             self._reception.open()
             while self._running:
-                end = self._next_deadline()
+                end = earliest(self._deadlines)
                 self._loop.turn(None if end is None else max(0.0, end - time.monotonic()))
                 self._send_held()
                 if end is not None and end <= time.monotonic():
@@ -103,11 +104,6 @@ class Forwarder(threading.Thread):
     def finish(self) -> None:
         """Posted: end the thread."""
         self._running = False
-
-    def _next_deadline(self) -> float | None:
-        """-> `time.monotonic()` of it; None: there is none."""
-        ends = (self._opening.earliest(), self._lingering.next_deadline(), self._reception.next_deadline())
-        return min((end for end in ends if end is not None), default=None)
 
     def _expire(self, now: float) -> None:
         for channel in self._opening.take_expired(now):

@@ -23,6 +23,7 @@ class Lingering:
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
         self._sockets: Deadlines[socket.socket] = Deadlines(_TIMEOUT)
+        self.deadlines = (self._sockets,)
 
     def add(self, sock: socket.socket) -> None:
         """Takes over a non-blocking socket that the loop does not watch."""
@@ -34,9 +35,6 @@ class Lingering:
     def expire(self, now: float) -> None:
         for sock in self._sockets.take_expired(now):
             self._end(sock)
-
-    def next_deadline(self) -> float | None:
-        return self._sockets.earliest()
 
     def end_all(self) -> None:
         for sock in self._sockets.take_all():

@@ -11,15 +11,16 @@ from typing import Any
 
 from paramiko.packet import Packetizer
 
-# What paramiko's `read_message`, `write_all` and `_build_packet` use.
+# What paramiko's `read_message`, `send_message` and `write_all` use.
 _STATE = frozenset(
     f"_Packetizer__{name}"
     for name in (
-        *("socket", "closed", "remainder", "need_rekey", "dump_packets", "keepalive_last"),
+        *("socket", "closed", "remainder", "need_rekey", "dump_packets", "keepalive_last", "write_lock"),
         *("received_bytes", "received_packets", "received_bytes_overflow", "received_packets_overflow"),
         *("aead_in", "iv_in", "block_engine_in", "block_size_in", "mac_size_in", "compress_engine_in"),
         *("etm_in", "mac_engine_in", "mac_key_in", "sequence_number_in"),
-        *("write_lock", "aead_out", "etm_out", "sdctr_out", "block_engine_out", "block_size_out"),
+        *("aead_out", "iv_out", "block_engine_out", "mac_size_out", "compress_engine_out"),
+        *("etm_out", "mac_engine_out", "mac_key_out", "sequence_number_out", "sent_bytes", "sent_packets"),
     )
 )
 _LIMITS = ("REKEY_BYTES", "REKEY_PACKETS", "REKEY_BYTES_OVERFLOW_MAX", "REKEY_PACKETS_OVERFLOW_MAX")
@@ -41,9 +42,19 @@ _MENTIONED = frozenset(
     (
         *("struct", "unpack", "pack", "util", "format_binary", "constant_time_bytes_eq", "compute_hmac"),
         *("SSHException", "DEBUG", "MSG_NAMES", "Message", "byte_ord", "xffffffff", "seqno", "format", "len"),
-        *("update", "decrypt", "_initial_kex_done", "time", "send", "socket", "timeout", "error", "os"),
-        *("first_arg", "errno", "EAGAIN", "ProxyCommandFailure", "Exception", "EOFError", "zero_byte"),
-        "urandom",
+        *(
+            "update",
+            "decrypt",
+            "encrypt",
+            "asbytes",
+            "acquire",
+            "release",
+            "_initial_kex_done",
+            "time",
+            "send",
+        ),
+        *("first_arg", "errno", "EAGAIN", "ProxyCommandFailure", "Exception", "EOFError"),
+        *("socket", "timeout", "error"),
     )
 )
 
@@ -56,7 +67,7 @@ def is_supported(packetizer: Any = Packetizer) -> bool:
     if any(list(inspect.signature(method).parameters) != _METHODS[name] for name, method in methods.items()):
         return False
     known = _STATE | _METHODS.keys() | _MENTIONED | set(_LIMITS)
-    replaced = (methods["read_message"], methods["write_all"], methods["_build_packet"])
+    replaced = (methods["read_message"], methods["write_all"], methods["send_message"])
     return (
         all(set(method.__code__.co_names) <= known for method in replaced)
         and vars(packetizer(None)).keys() >= _STATE

@@ -48,6 +48,7 @@ class Reception:
         self._accept_hook = accept_hook
         self._held: Deadlines[socket.socket] = Deadlines(hold_timeout)
         self._paused: Deadlines[str] = Deadlines(_PAUSE)
+        self.deadlines = (self._held, self._paused)
 
     def open(self) -> None:
         """Accept connections from now on."""
@@ -75,10 +76,6 @@ class Reception:
             self._turn_away(sock)
         if self._paused.take_expired(now):
             self.open()
-
-    def next_deadline(self) -> float | None:
-        ends = [end for end in (self._held.earliest(), self._paused.earliest()) if end is not None]
-        return min(ends, default=None)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BURST):

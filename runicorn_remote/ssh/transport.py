@@ -19,7 +19,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import re
-import select
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +31,9 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from . import packetizer_support
 from .algorithms import WEAK, NothingInCommon, lacks
-from .batch_packetizer import BatchPacketizer
+from .batch_packetizer import BatchPacketizer, no_sink
 from .forward_channel import ChannelOwner, ForwardChannel
+from .outlet import Outlet, PlainOutlet
 from .settling import SettlingChannel
 
 AES_GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -44,7 +44,6 @@ _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 _BANNER = re.compile(r"[!-,.-~]+( [ -~]*)?")  # RFC 4253, 4.2: no white space and no minus in the first word
 _BANNER_LENGTH = 200
 _REMEMBERED_CHANNELS = 4096
-_ROOM_FOR_A_PACKET = 40 * 1024
 _MOST_HELD = 64 * 1024
 
 
@@ -125,14 +124,15 @@ class TunnelTransport(_Transport):
         if isinstance(sock, socket.socket) and packetizer_support.is_supported():
             kwargs["packetizer_class"] = BatchPacketizer
         super().__init__(sock, **kwargs)
-        self._batches: BatchPacketizer | None = None  # the packetizer, if it is ours
+        self._outlet: Outlet  # guarded by clear_to_send_lock
         if isinstance(self.packetizer, BatchPacketizer):
-            self._batches = self.packetizer
-            self._batches.find_sink = self._find_sink
+            self.packetizer.find_sink = self._find_sink
+            self._outlet = self.packetizer
+        else:
+            self._outlet = PlainOutlet(self.packetizer, self.sock)
         self.name = "ssh-transport"
         self._preferred_ciphers = (*AES_GCM, *(c for c in self._preferred_ciphers if c not in AES_GCM))
         self._deferred: collections.deque[Message] = collections.deque()  # guarded by clear_to_send_lock
-        self._poller: Any = None  # guarded by clear_to_send_lock: no two threads can use it at once
         # Open, or waiting for the peer's CLOSE; guarded by lock. paramiko's own table holds no reference.
         self._asynchronous: dict[int, ForwardChannel | SettlingChannel] = {}
         self.certificates_first = False
@@ -141,10 +141,6 @@ class TunnelTransport(_Transport):
         self._observers_lock = threading.Lock()
         if isinstance(self.sock, socket.socket):  # not so when a jump host's channel carries us
             _set_option(self.sock, "TCP_NODELAY", 1)
-            if self._batches is None and hasattr(select, "poll"):
-                self._poller = select.poll()
-                self._poller.register(self.sock, select.POLLOUT)
-            _set_option(self.sock, "SO_SNDLOWAT", _ROOM_FOR_A_PACKET, level=socket.SOL_SOCKET)  # BSD, macOS
 
     # --- settings, before the connection starts
 
@@ -189,11 +185,9 @@ class TunnelTransport(_Transport):
             if self._deferred or not self.clear_to_send.is_set():
                 self._deferred.append(message)
                 return
-            if self._has_room():
-                self._transmit(message)
-                if not (hold and self._unsent_bytes() < _MOST_HELD):
-                    self._push()
-                if not self._is_full():
+            if self._outlet.has_room():
+                self._transmit(message, hold=hold)
+                if not self._outlet.is_full:
                     return
             else:
                 self._deferred.append(message)
@@ -202,22 +196,21 @@ class TunnelTransport(_Transport):
 
     def flush(self) -> None:
         """Send what waits or is held, as far as it goes. Any thread."""
-        if not self._deferred and not self._unsent_bytes():
+        if not self._deferred and not self._outlet.unsent_bytes:
             return
         with self.clear_to_send_lock:
             self._push()
-            while self._deferred and self.clear_to_send.is_set() and self._has_room():
+            while self._deferred and self.clear_to_send.is_set() and self._outlet.has_room():
                 self._transmit(self._deferred.popleft())
-                self._push()
 
     def can_carry_data(self) -> bool:
         """Whether data that is posted now goes out at once. Any thread."""
-        return not (self._deferred or self._is_full()) and self.clear_to_send.is_set()
+        return not (self._deferred or self._outlet.is_full) and self.clear_to_send.is_set()
 
     @property
     def is_backlogged(self) -> bool:
         """Whether anything waits for room in the SSH socket. Any thread."""
-        return self._is_full() or (bool(self._deferred) and self.clear_to_send.is_set())
+        return self._outlet.is_full or (bool(self._deferred) and self.clear_to_send.is_set())
 
     def socket_descriptor(self) -> int | None:
         """-> below 0: the SSH socket is closed; None: it is a jump host's channel. Any thread."""
@@ -300,6 +293,8 @@ class TunnelTransport(_Transport):
         finally:
             self.packetizer.complete_handshake()  # a handshake that failed leaves its timer thread behind
             self._report_loss()
+            if isinstance(self.packetizer, BatchPacketizer):
+                self.packetizer.find_sink = no_sink  # else a cycle would keep its buffers until a collection
             with self.lock:
                 self._asynchronous.clear()
 
@@ -377,37 +372,22 @@ class TunnelTransport(_Transport):
 
     # --- any thread
 
-    def _has_room(self) -> bool:
-        """Whether the SSH socket takes a packet; True also if nobody can tell. Holding clear_to_send_lock."""
-        if self._batches is not None:
-            return not self._batches.is_full
-        return self._poller is None or bool(self._poller.poll(0))
-
-    def _is_full(self) -> bool:
-        """Whether a part of what was transmitted still waits for room in the SSH socket."""
-        return self._batches is not None and self._batches.is_full
-
-    def _unsent_bytes(self) -> int:
-        return 0 if self._batches is None else self._batches.unsent_bytes
-
-    def _transmit(self, message: Message) -> None:
-        """Holding clear_to_send_lock. A `_push` has to follow."""
+    def _transmit(self, message: Message, *, hold: bool = False) -> None:
+        """Holding clear_to_send_lock."""
         try:
-            if self._batches is not None:
-                self._batches.post(message)
-            else:
-                self._send_message(message)
+            self._outlet.post(message)
+            if not hold or self._outlet.unsent_bytes >= _MOST_HELD:
+                self._outlet.push()
         except (EOFError, OSError, paramiko.SSHException):
             # Part of a packet may be out, so nothing can follow it. The transport thread notices, and ends.
             self.packetizer.close()
 
     def _push(self) -> None:
         """Holding clear_to_send_lock."""
-        if self._batches is not None:
-            try:
-                self._batches.push()
-            except OSError:
-                self.packetizer.close()
+        try:
+            self._outlet.push()
+        except OSError:
+            self.packetizer.close()
 
     def _current_observers(self) -> list[TransportObserver]:
         with self._observers_lock:
@@ -442,8 +422,8 @@ def _signatures(key_type: str) -> tuple[str, ...]:
     return _RSA_SIGNATURES if key_type == "ssh-rsa" else (key_type,)
 
 
-def _set_option(sock: socket.socket, name: str, value: int, level: int = socket.IPPROTO_TCP) -> None:
+def _set_option(sock: socket.socket, name: str, value: int) -> None:
     option = getattr(socket, name, None)
     if option is not None:
-        with contextlib.suppress(OSError):  # Linux has it and refuses; macOS: the peer has closed already
-            sock.setsockopt(level, option, value)
+        with contextlib.suppress(OSError):  # macOS: the peer has closed already
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -94,10 +95,10 @@ def other_message(chanid: int) -> Message:
     return message
 
 
-def sealed(messages: Sequence[Message], packetizer_class: Any = Packetizer) -> bytes:
-    """As it goes over the wire."""
-    wire = Wire()
-    packetizer = packetizer_class(wire)
+def sealed(messages: Sequence[Message]) -> bytes:
+    """As paramiko puts them on the wire."""
+    wire: Any = Wire()
+    packetizer: Any = Packetizer(wire)
     packetizer.set_outbound_cipher(AESGCM(KEY), 16, None, 16, None, aead=True, iv_out=NONCE)
     for message in messages:
         packetizer.send_message(message)
@@ -290,11 +291,29 @@ class TestReading:
 class TestWriting:
     @settings(max_examples=30, deadline=None)
     @given(messages)
-    def test_paramiko_reads_what_it_writes(self, sent: list[Message]) -> None:
-        reader = make_reader([sealed(sent, BatchPacketizer)], Packetizer)
+    def test_paramiko_reads_what_it_posts(self, sent: list[Message]) -> None:
+        packetizer, wire = make_writer()
         for message in sent:
-            number, got = reader.read_message()
-            assert bytes([number]) + got.asbytes() == message.asbytes()
+            packetizer.post(message)
+        packetizer.push()
+        assert opened(bytes(wire.sent)) == [message.asbytes() for message in sent]
+
+    def test_posts_count_towards_new_keys(self) -> None:
+        packetizer, _ = make_writer()
+        packetizer.REKEY_BYTES = 1000
+        packetizer.post(data_message(3, bytes(900)))
+        assert not packetizer.need_rekey()
+        packetizer.post(data_message(3, bytes(900)))
+        assert packetizer.need_rekey()
+
+    def test_their_numbers_wrap_but_not_in_the_first_key_exchange(self) -> None:
+        packetizer, _ = make_writer()
+        packetizer._Packetizer__sequence_number_out = 0xFFFFFFFF
+        with pytest.raises(paramiko.SSHException, match="rolled over"):
+            packetizer.post(SOME[0])
+        packetizer._initial_kex_done = True
+        packetizer.post(SOME[0])
+        assert packetizer._Packetizer__sequence_number_out == 0
 
     def test_what_was_posted_goes_out_together(self) -> None:
         packetizer, wire = make_writer()
@@ -303,14 +322,14 @@ class TestWriting:
         assert not wire.sent
         assert packetizer.unsent_bytes
         packetizer.push()
-        assert bytes(wire.sent) == sealed(SOME, BatchPacketizer)
         assert (packetizer.unsent_bytes, packetizer.is_full) == (0, False)
+        assert opened(bytes(wire.sent)) == [message.asbytes() for message in SOME]
 
     def test_and_before_what_is_sent_after(self) -> None:
         packetizer, wire = make_writer()
         packetizer.post(SOME[0])
         packetizer.send_message(SOME[1])
-        assert bytes(wire.sent) == sealed(SOME[:2], BatchPacketizer)
+        assert opened(bytes(wire.sent)) == [message.asbytes() for message in SOME[:2]]
 
     def test_a_full_socket_is_not_waited_for(self) -> None:
         ours, theirs = socket.socketpair()
@@ -328,10 +347,10 @@ class TestWriting:
                 received += theirs.recv(MEGABYTE)
                 packetizer.push()
             assert not packetizer.is_full
-            expected = sealed(sent, BatchPacketizer)
-            while len(received) < len(expected):
-                received += theirs.recv(MEGABYTE)
-            assert received == expected
+            ours.shutdown(socket.SHUT_WR)
+            while more := theirs.recv(MEGABYTE):
+                received += more
+            assert opened(bytes(received)) == [message.asbytes() for message in sent]
 
     def test_nor_somebody_who_waits_for_it(self) -> None:
         ours, theirs = socket.socketpair()
@@ -349,6 +368,17 @@ class TestWriting:
             for message in sent:
                 assert reader.read_message()[1].asbytes() == message.asbytes()[1:]
             writer.result(TIMEOUT)
+
+
+def opened(stream: bytes) -> list[bytes]:
+    """The messages, as paramiko reads them."""
+    reader = make_reader([stream], Packetizer)
+    result = []
+    with contextlib.suppress(EOFError):
+        while True:
+            number, message = reader.read_message()
+            result.append(bytes([number]) + message.asbytes())
+    return result
 
 
 def make_writer() -> tuple[BatchPacketizer, Wire]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runicorn_remote.ssh.deadlines import earliest
 from runicorn_remote.ssh.event_loop import EventLoop
 from runicorn_remote.ssh.lingering import Lingering
 from tests.ssh.tunnel_kit import TIMEOUT, is_reset
@@ -47,14 +48,14 @@ def test_it_may_send_on_and_gets_its_answer(
     client.close()
     while ours.fileno() >= 0:
         loop.turn(TIMEOUT)
-    assert lingering.next_deadline() is None
+    assert earliest(lingering.deadlines) is None
 
 
 def test_not_for_ever(loop: EventLoop, pair: tuple[socket.socket, socket.socket]) -> None:
     ours, client = pair
     lingering = Lingering(loop)
     lingering.add(ours)
-    deadline = lingering.next_deadline()
+    deadline = earliest(lingering.deadlines)
     assert deadline is not None
     assert deadline > time.monotonic()
     lingering.expire(deadline)

@@ -412,13 +412,16 @@ def count_exchanges(transport: TunnelTransport) -> Any:
 def record_sent(transport: TunnelTransport) -> list[int]:
     """-> the numbers of the messages sent from now on, in their order."""
     numbers: list[int] = []
-    send = transport.packetizer.send_message
 
-    def record(message: Any) -> None:
-        numbers.append(message.asbytes()[0])
-        send(message)
+    def recorder(send: Any) -> Any:
+        def record(message: Any) -> None:
+            numbers.append(message.asbytes()[0])
+            send(message)
 
-    transport.packetizer.send_message = record
+        return record
+
+    for name in ("send_message", "post"):
+        setattr(transport.packetizer, name, recorder(getattr(transport.packetizer, name)))
     return numbers
 
 
