@@ -4,7 +4,8 @@ Downloads go from the transport thread straight into the non-blocking local sock
 take is queued and given to it by the tunnel thread. The peer gets window credit only for bytes the
 socket has taken, so a client that stops reading costs at most one window of memory and nobody's time.
 Uploads are read by the tunnel thread, only while the peer's window and the SSH socket have room.
-DATA, EOF and CLOSE are sent by the tunnel thread alone: their order needs no lock.
+DATA, EOF and CLOSE are posted by the tunnel thread alone: their order needs no lock. It flushes the
+transport at the end of its turn, so that what a turn has to send goes out together.
 
 Every method says which thread may call it.
 """
@@ -100,7 +101,7 @@ class ForwardChannel(_Channel):
             self._set_remote_channel(remote_chanid, window, max_packet)
             farewell = self._close_internal() if self._given_up else ()
         self.opened_after = time.monotonic() - self._asked_at
-        self._post_all(farewell)
+        self._post_all(farewell, hold=False)
         self.owner.wake(self)
 
     def refuse(self) -> None:
@@ -250,11 +251,11 @@ class ForwardChannel(_Channel):
         return self.sock
 
     def hang_up(self) -> None:
-        """After the local side: end the channel. Tunnel thread."""
+        """After the local side: end the channel. Tunnel thread, which has to flush the transport."""
         with self.lock:
             self._given_up = True
             farewell = self._close_internal()
-        self._post_all(farewell)
+        self._post_all(farewell, hold=True)
         if self.remote_closed or self.refused:
             self.link_transport.release(self)
 
@@ -262,7 +263,7 @@ class ForwardChannel(_Channel):
         """Tell the peer that the client sends no more. Tunnel thread."""
         with self.lock:
             message = None if self.closed else self._send_eof()
-        self._post_all((message,))
+        self._post_all((message,), hold=True)
 
     # --- the local socket; the delivery lock is held
 
@@ -343,7 +344,7 @@ class ForwardChannel(_Channel):
         message.add_int(count)
         self.link_transport.post_message(message)
 
-    def _post_all(self, messages: Sequence[Message | None]) -> None:
+    def _post_all(self, messages: Sequence[Message | None], *, hold: bool) -> None:
         for message in messages:
             if message is not None:
-                self.link_transport.post_message(message)
+                self.link_transport.post_message(message, hold=hold)

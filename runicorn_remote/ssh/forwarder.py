@@ -93,9 +93,9 @@ class Forwarder(threading.Thread):
             while self._running:
                 end = earliest(self._deadlines)
                 self._loop.turn(None if end is None else max(0.0, end - time.monotonic()))
-                self._send_held()
                 if end is not None and end <= time.monotonic():
                     self._expire(time.monotonic())
+                self._send_held()
         except Exception:
             log.exception("%s: ended by an unexpected error", self.name)
         finally:
@@ -139,6 +139,7 @@ class Forwarder(threading.Thread):
             self._cut(channel, reset=True)
         for channel in link.channels:
             channel.hang_up()
+        link.transport.flush()
 
     def _lose(self, link: Link) -> None:
         if link is not self._link:
@@ -153,7 +154,7 @@ class Forwarder(threading.Thread):
     # --- tunnel thread: what waits for the link to have room
 
     def _send_held(self) -> None:
-        """The uploads of one turn go out with one system call."""
+        """What one turn has to send goes out with one system call."""
         link = self._link
         if link is not None:
             link.transport.flush()
@@ -205,7 +206,7 @@ class Forwarder(threading.Thread):
             host, port = sock.getpeername()[:2]
         except OSError:  # gone already
             host, port = "127.0.0.1", 0
-        channel = link.transport.open_forward(self, sock, link.destination, (host, port))
+        channel = link.transport.open_forward(self, sock, link.destination, (host, port), hold=True)
         link.channels.add(channel)
         self._opening.add(channel)
         return True

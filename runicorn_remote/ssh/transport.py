@@ -222,8 +222,13 @@ class TunnelTransport(_Transport):
         sock: socket.socket,
         destination: tuple[str, int],
         origin: tuple[str, int],
+        *,
+        hold: bool = False,
     ) -> ForwardChannel:
-        """Ask for a `direct-tcpip` channel; `owner.wake` announces the answer. Any thread."""
+        """Ask for a `direct-tcpip` channel; `owner.wake` announces the answer. Any thread.
+
+        `hold` as in `post_message`.
+        """
         with self.lock:
             channel = ForwardChannel(self._next_channel(), self, sock, owner)
             self._expect(channel)
@@ -231,7 +236,7 @@ class TunnelTransport(_Transport):
         for host, port in (destination, origin):
             message.add_string(host)
             message.add_int(port)
-        self.post_message(message)
+        self.post_message(message, hold=hold)
         return channel
 
     def settle(self) -> None:

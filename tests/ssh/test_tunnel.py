@@ -227,6 +227,7 @@ class TestFlowControl:
             assert channel._pending_bytes == 0
             channel.cut(reset=True)
             channel.hang_up()
+            transport.flush()
             client.close()
             wait_until(lambda: not transport._asynchronous, "both sides closing the channel")
 
