@@ -81,6 +81,10 @@ data: {"sessionId": "5f3a9c0d1e2b4a68", "at": 1767225602780, "status": "running"
 """
 STOP = {"session_id": SESSION["sessionId"]}
 INSTALL = {"connection_id": "me@gpu1:22", "version": "0.7.2"}
+INSTALL_EVENTS = """id: 5b7713fe-9
+event: install
+data: {"installId": "86b1c8d3a0f24e51", "phase": "installing", "lines": ["Collecting httpx"]}
+"""
 ENVIRONMENTS = {
     "ok": True,
     "envs": [

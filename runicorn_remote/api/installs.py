@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import Response
+
 from runicorn_remote.api import examples
 from runicorn_remote.api.base import Blueprint, services
+from runicorn_remote.api.event_stream import EventHeadersSchema, answer_with_events
 from runicorn_remote.api.limits import slow
 from runicorn_remote.api.schemas.connections import OkSchema
 from runicorn_remote.api.schemas.installs import (
@@ -55,6 +58,18 @@ def _begin(body: dict[str, Any]) -> InstallJob:
 def status(query: dict[str, Any], install_id: str) -> dict[str, Any]:
     """How far an installation is; kept for an hour after its end."""
     return services().installs.get(install_id).snapshot(query["after"])
+
+
+@bp.get("/<install_id>/events")
+@bp.arguments(EventHeadersSchema, location="headers")
+@bp.response(200, {"type": "string"}, content_type="text/event-stream", example=examples.INSTALL_EVENTS)
+@bp.alt_response(204, description="The client has seen the last event; a browser does not come back")
+def events(headers: dict[str, str | None], install_id: str) -> Response:
+    """Follow an installation: an event for each line and each phase, and `end` as the last one.
+
+    Begins with what is kept of the past, or behind `Last-Event-ID`.
+    """
+    return answer_with_events(services().installs.get(install_id).events, headers["last_event_id"])
 
 
 @bp.post("/<install_id>/cancel")

@@ -108,7 +108,9 @@ class Services:
             accept_hook=self.peers.allows_socket,
             metrics=self.metrics,
         )
-        self.event_streams = EventStreams(self.viewers, self.clock, limit=settings.max_event_streams)
+        self.event_streams = EventStreams(
+            self.clock, limit=settings.max_event_streams, wake_followers=self._wake_followers
+        )
         self.start_jobs = StartJobs(self.viewers, self.clock, self._report, limit=settings.slow_requests)
         self.idempotent_starts = IdempotentStarts(
             self.clock,
@@ -168,6 +170,10 @@ class Services:
             host = self._connector(target, credentials, person)
         self.recovery.opened(host)
         return host
+
+    def _wake_followers(self) -> None:
+        self.viewers.wake_followers()
+        self.installs.wake_followers()
 
     def connect(self, login: Login) -> Target:
         """Log in for the user; viewers that wait for credentials there come back with these."""

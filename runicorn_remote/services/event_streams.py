@@ -1,4 +1,4 @@
-"""Those who follow a session's events over HTTP. Each takes a thread of the server, so they are counted."""
+"""Those who follow a session, or an installation, over HTTP. Each takes a thread, so they are counted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import Busy
-from runicorn_remote.services.session_events import Event
-from runicorn_remote.services.viewer_session import ViewerSession
-from runicorn_remote.services.viewers import Viewers
+from runicorn_remote.services.session_events import Event, SessionEvents
 
 # Seconds after which a silent stream says that it is there: shorter than the patience of any proxy.
 KEEP_ALIVE = 15.0
@@ -22,28 +20,30 @@ _LIFETIME = 3600.0
 class EventStreams:
     """Thread-safe. Starts no thread: whoever reads a stream waits in it."""
 
-    def __init__(self, viewers: Viewers, clock: Clock, *, limit: int) -> None:
-        self._viewers = viewers
+    def __init__(self, clock: Clock, *, limit: int, wake_followers: Callable[[], None]) -> None:
+        """`wake_followers` has everybody who waits for events look up; a signal handler may call it."""
+        self._wake_followers = wake_followers
         self._clock = clock
         self._places = threading.BoundedSemaphore(limit) if limit else None
         self._closing = False
 
-    def open(self, session_id: str, last_id: str | None, client_is_gone: Callable[[], bool]) -> EventStream:
-        """Follow a session from the event after `last_id`, or from what is kept of its beginning.
+    def open(
+        self, events: SessionEvents, last_id: str | None, client_is_gone: Callable[[], bool]
+    ) -> EventStream:
+        """Follow events from the one after `last_id`, or from what is kept of their beginning.
 
-        Raises `SessionNotFound`, and `Busy` over the limit. Close what this returns.
+        Raises `Busy` over the limit. Close what this returns.
         """
-        session = self._viewers.get(session_id)
         if self._closing:
             raise Busy("The server is shutting down", code="SHUTTING_DOWN")
         if self._places is None or not self._places.acquire(blocking=False):
             raise Busy("Too many clients follow sessions", code="TOO_MANY_EVENT_STREAMS", retry_after=15)
-        return EventStream(session, last_id, self._clock, self._goes_on(client_is_gone), self._places.release)
+        return EventStream(events, last_id, self._clock, self._goes_on(client_is_gone), self._places.release)
 
     def close(self) -> None:
         """End all streams at once, and let no other begin. A signal handler may call it."""
         self._closing = True
-        self._viewers.wake_followers()
+        self._wake_followers()
 
     def _goes_on(self, client_is_gone: Callable[[], bool]) -> Callable[[], bool]:
         return lambda: not (self._closing or client_is_gone())
@@ -54,14 +54,14 @@ class EventStream:
 
     def __init__(
         self,
-        session: ViewerSession,
+        events: SessionEvents,
         last_id: str | None,
         clock: Clock,
         goes_on: Callable[[], bool],
         release: Callable[[], None],
     ) -> None:
-        self._events = session.events
-        self._place = session.events.place_after(last_id)
+        self._events = events
+        self._place = events.place_after(last_id)
         self._clock = clock
         self._goes_on = goes_on
         self._release: Callable[[], None] | None = release

@@ -12,6 +12,7 @@ from runicorn_remote.clock import Clock
 from runicorn_remote.errors import InstallCancelled, RemoteError
 from runicorn_remote.onhost import shown
 from runicorn_remote.redaction import redactor
+from runicorn_remote.services.session_events import SessionEvents
 from runicorn_remote.ssh.target import Target
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
@@ -35,6 +36,7 @@ class InstallJob:
         self.cancelled = threading.Event()
         self.over = threading.Event()
         self.error: RemoteError | None = None
+        self.events = SessionEvents()
         self._clock = clock
         self._started = clock.monotonic()
         self._started_at = int(time.time() * 1000)
@@ -65,10 +67,14 @@ class InstallJob:
             if len(self._lines) > _MAX_LINES:
                 del self._lines[0]
                 self._dropped += 1
+            number = self._dropped + len(self._lines) - 1
+        self.events.tell(self.snapshot(number), "install")
 
     def set_phase(self, phase: str) -> None:
         with self._lock:
             self._phase = phase
+            number = self._dropped + len(self._lines)
+        self.events.tell(self.snapshot(number), "install")
 
     def succeed(self, result: dict[str, Any]) -> None:
         self._end(DONE, result)
@@ -105,4 +111,6 @@ class InstallJob:
             if state == DONE:
                 self._phase = "done"
             self._ended = self._clock.monotonic()
+            number = self._dropped + len(self._lines)
+        self.events.end(self.snapshot(number))
         self.over.set()

@@ -107,6 +107,11 @@ class Installs:
         job.cancelled.set()
         return job
 
+    def wake_followers(self) -> None:
+        """Have everybody who waits for events look up. A signal handler may call it: no lock."""
+        for job in list(self._jobs.values()):
+            job.events.wake()
+
     def close(self, timeout: float) -> None:
         """Cancel all; wait up to `timeout` seconds for them together."""
         with self._lock:

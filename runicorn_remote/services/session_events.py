@@ -1,4 +1,4 @@
-"""What has happened to one session, for those who follow it."""
+"""What has happened to one session, or one installation, for those who follow it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 64
 
 @dataclass(frozen=True)
 class Event:
-    """`id` is unlike that of any other session and server. `kind` is `session`, or `end` for the last one."""
+    """`id` is unlike that of any other session and server. `kind`: `session`, `install`, at last `end`."""
 
     id: str
     kind: str
@@ -35,9 +35,9 @@ class SessionEvents:
         self._told = 0
         self._ended = False
 
-    def tell(self, data: dict[str, Any]) -> None:
-        """The session has changed. Nothing is told after the end."""
-        self._add("session", data)
+    def tell(self, data: dict[str, Any], kind: str = "session") -> None:
+        """The session (or what else is followed) has changed. Nothing is told after the end."""
+        self._add(kind, data)
 
     def end(self, data: dict[str, Any]) -> None:
         """There will be no other event. Only the first end counts."""

@@ -33,6 +33,7 @@ ROUTES = {
     "/api/remote/environments/install": {"POST"},
     "/api/remote/environments/install/<install_id>": {"GET"},
     "/api/remote/environments/install/<install_id>/cancel": {"POST"},
+    "/api/remote/environments/install/<install_id>/events": {"GET"},
     "/api/remote/hosts/<path:connection_id>/resources": {"GET"},
     "/api/remote/status": {"GET"},
     "/api/remote/connections/saved": {"GET", "POST"},

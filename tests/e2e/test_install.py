@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,13 @@ def end(user: User, job: dict[str, Any], within: float = LONG) -> dict[str, Any]
         return seen if seen["state"] != "running" else None
 
     return until(over, within, "the installation is over")
+
+
+def follow(user: User, url: str) -> tuple[list[str], dict[str, Any]]:
+    """The kinds of all events, and what the last one says."""
+    stream = user.server.get(f"/api/remote/{url}/events", timeout=SOON).text
+    kinds = re.findall(r"^event: (\w+)$", stream, re.M)
+    return kinds, json.loads(re.findall(r"^data: (.*)$", stream, re.M)[-1])
 
 
 def left_of_it(sshd: SshServer) -> list[str]:
@@ -163,8 +172,13 @@ def test_a_cancelled_one_leaves_nothing(user: User, sshd: SshServer, tmp_path: P
     assert "\x1b" not in line
     assert "word" not in line
     assert line.endswith("runicorn==0.7.2 http://***@index/")
-    assert user.post(f"{url}/cancel")["ok"] is True
+    with ThreadPoolExecutor(1) as executor:
+        followed = executor.submit(follow, user, url)
+        assert user.post(f"{url}/cancel")["ok"] is True
+        kinds, last = followed.result(SOON)
     over = end(user, job, SOON)
+    assert set(kinds[:-1]) == {"install"}
+    assert (kinds[-1], last) == ("end", {**over, "lines": []})
     assert (over["state"], over["errorCode"]) == ("cancelled", "INSTALL_CANCELLED")
     until(lambda: left_of_it(sshd) == ["locks", "venvs"], SOON, "it is taken back")
     assert user.post(f"{url}/cancel")["ok"] is True, "a second time"

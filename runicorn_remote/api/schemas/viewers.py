@@ -104,13 +104,5 @@ class LogSchema(Schema):
     live = fields.Boolean(metadata={"description": "false: as it was last seen; it cannot be read now"})
 
 
-class EventHeadersSchema(Schema):
-    last_event_id = fields.String(
-        data_key="Last-Event-ID",
-        load_default=None,
-        metadata={"description": "the `id` of the last event that was seen; browsers send it by themselves"},
-    )
-
-
 class SessionsSchema(Schema):
     sessions = fields.List(fields.Nested(SessionSchema))
