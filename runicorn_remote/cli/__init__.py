@@ -1,8 +1,8 @@
 """The command line: `runicorn-remote`.
 
-`serve` and `demo` run the server, `rotate-key` works on its files; every other verb is a client of a
-server that runs (`verb.py`). What is slow to import (rich, requests, flask, fabric) is imported where
-it is used, so that `--help` is fast.
+`serve` and `demo` run the server, `rotate-key` and `doctor` work without one; every other verb is a
+client of a server that runs (`verb.py`). What is slow to import (rich, requests, flask, fabric) is
+imported where it is used, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from runicorn_remote._version import __version__
-from runicorn_remote.cli import connections, demo, hosts, install, rotate_key, saved, serve, viewers
+from runicorn_remote.cli import connections, demo, doctor, hosts, install, rotate_key, saved, serve, viewers
 from runicorn_remote.cli.failures import EXIT_STATUSES, INTERRUPTED, USAGE, Failure
 from runicorn_remote.cli.verb import TOKEN_VARIABLE, URL_VARIABLE, shared_options
 
@@ -48,6 +48,7 @@ for _command in (
     hosts.hosts,
     saved.saved,
     rotate_key.rotate_key,
+    doctor.doctor,
 ):
     command_line.add_command(_command)
 

@@ -9,6 +9,7 @@ import logging
 import shutil
 import socket
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import fabric
@@ -31,7 +32,7 @@ from runicorn_remote.ssh.ssh_config import SshConfig
 from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.target_rules import TargetRules
 from runicorn_remote.ssh.translate import login_errors
-from runicorn_remote.ssh.transport import make_transport_factory
+from runicorn_remote.ssh.transport import TunnelTransport, make_transport_factory
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +46,7 @@ class Connector:
         self._known_hosts = known_hosts
         self._key_paths = KeyPaths(settings.key_roots)
         self._rules = TargetRules(settings.allowed_targets, settings.denied_targets)
-        self._router = Router(
-            SshConfig(
-                settings.ssh_config,
-                commands=settings.ssh_config_commands,
-                timeout=settings.connect_timeout,
-                program=shutil.which("ssh"),
-            )
-        )
+        self._router = make_router(settings)
 
     def __call__(self, target: Target, credentials: Credentials, person: Person | None = None) -> RemoteHost:
         """Log in to `target`, over its jump hosts, each with time-outs of its own.
@@ -90,7 +84,6 @@ class Connector:
     def _log_in(self, hop: Hop, authentication: Authentication, chain: Chain) -> None:
         """Add a connection to `chain`, over what it has so far."""
         settings = self._settings
-        stored = self._known_hosts.lookup_certificate(hop.key_host, hop.key_port)
         connection = fabric.Connection(
             hop.target.host,
             user=hop.target.username,
@@ -103,12 +96,7 @@ class Connector:
                 "auth_timeout": settings.auth_timeout,
                 "channel_timeout": settings.channel_timeout,
                 "auth_strategy": authentication,
-                "transport_factory": make_transport_factory(
-                    key_types=stored.stored_types,
-                    certificates_first=bool(stored.authorities),
-                    allow_weak_algorithms=settings.allow_weak_algorithms,
-                    client_banner=settings.client_banner,
-                ),
+                "transport_factory": transport_factory(settings, self._known_hosts, hop),
             },
         )
         # Fabric's default accepts any key. No key is loaded into paramiko, so this sees every one.
@@ -143,3 +131,31 @@ class Connector:
             chain.proxy = ProxyCommand(hop.target, hop.options.proxy_command)
             return chain.proxy.sock
         return dial(hop.target, self._rules, timeout)
+
+
+def make_router(settings: Settings) -> Router:
+    """What finds the way to a host, by the settings about ssh_config."""
+    return Router(
+        SshConfig(
+            settings.ssh_config,
+            commands=settings.ssh_config_commands,
+            timeout=settings.connect_timeout,
+            program=shutil.which("ssh"),
+        )
+    )
+
+
+def transport_factory(
+    settings: Settings, known_hosts: KnownHostsFile, hop: Hop
+) -> Callable[..., TunnelTransport]:
+    """What makes the transport to `hop`, which asks first for the kind of host key that is known.
+
+    Raises `StateError`.
+    """
+    stored = known_hosts.lookup_certificate(hop.key_host, hop.key_port)
+    return make_transport_factory(
+        key_types=stored.stored_types,
+        certificates_first=bool(stored.authorities),
+        allow_weak_algorithms=settings.allow_weak_algorithms,
+        client_banner=settings.client_banner,
+    )
