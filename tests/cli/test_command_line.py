@@ -21,7 +21,7 @@ from runicorn_remote.cli.target import Target, shown_address
 from runicorn_remote.settings import Settings, SettingsError
 from tests.hosts.server import REPOSITORY
 
-VERBS = ("connect", "disconnect", "envs", "start", "stop", "ls", "logs", "browse")
+VERBS = ("connect", "disconnect", "envs", "install", "start", "stop", "ls", "logs", "browse")
 LOCAL_VERBS = ("rotate-key", "doctor")
 SUBVERBS = ("hosts list", "hosts accept", "hosts remove", "saved list", "saved add", "saved remove")
 
