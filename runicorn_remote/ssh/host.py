@@ -30,6 +30,7 @@ from runicorn_remote.ssh.transport import TunnelTransport
 
 # What an open channel proves about the link is no longer news then.
 _SPARE_LASTS = 1.0
+_REFUSALS_IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,24 @@ class RemoteHost:
             raise Busy(f"Too many commands at once on {self.target}", code="TOO_MANY_SESSIONS")
         try:
             with link_errors(self.target):
-                return self.transport.open_session(timeout=min(timeout, self._channel_timeout))
+                return self._open_session(min(timeout, self._channel_timeout))
         except BaseException:
             self._sessions.release()
             raise
+
+    def _open_session(self, timeout: float) -> paramiko.Channel:
+        """A channel; asked for again at once when it is refused.
+
+        sshd counts a session until it has cleared up the channel, which it does after it has read all
+        that came at once: an end and a beginning that arrive together are one session too many. When
+        its refusal is here, it has cleared up.
+        """
+        for _ in range(_REFUSALS_IN_A_ROW):
+            try:
+                return self.transport.open_session(timeout=timeout)
+            except paramiko.ChannelException:
+                continue
+        return self.transport.open_session(timeout=timeout)
 
     def _give_back(self, channel: paramiko.Channel) -> None:
         try:

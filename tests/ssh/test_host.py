@@ -277,18 +277,19 @@ def connector(settings: Settings, known_hosts: KnownHostsFile) -> Connector:
 
 
 def test_more_at_once_than_sshd_allows(remote: RemoteHost) -> None:
-    """Twelve scripts over a connection of which sshd lets ten run and we use eight: all get their turn."""
+    """More scripts than sshd lets run (ten) and we use (eight) get their turn, also as others end."""
     answers: list[bytes] = []
 
     def run() -> None:
-        answers.append(remote.run_script("sleep 0.1; echo on", timeout=20).stdout)
+        for _ in range(20):
+            answers.append(remote.run_script("sleep 0.01; echo on", timeout=20).stdout)
 
-    threads = [threading.Thread(target=run, name=f"run-{number}") for number in range(12)]
+    threads = [threading.Thread(target=run, name=f"run-{number}") for number in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(TIMEOUT)
-    assert answers == [b"on\n"] * 12
+    assert answers == [b"on\n"] * 20 * 16
 
 
 def test_when_the_budget_is_spent(
