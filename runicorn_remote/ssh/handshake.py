@@ -105,7 +105,8 @@ class Handshake:
         """-> the host's key, if it is trusted."""
         transport: Any = self._transport
         key: paramiko.PKey = transport.get_remote_server_key()
-        policy = HostKeyPolicy(self._known_hosts, self._way)
+        allow_weak = self._settings.allow_weak_algorithms
+        policy = HostKeyPolicy(self._known_hosts, self._way, allow_weak=allow_weak)
         policy.missing_host_key(paramiko.SSHClient(), self._target.host, key)
         return f"{key.get_name()} {HostKey(key.get_name(), key.asbytes()).fingerprint_sha256}"
 
