@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 from urllib.parse import urlsplit
 
 if sys.version_info >= (3, 11):
@@ -24,6 +24,10 @@ else:
 ENVIRONMENT_PREFIX = "RUNICORN_REMOTE_"
 # They start like settings and are none: the file itself, the server that client verbs ask, a secret.
 _NO_SETTINGS = tuple(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "URL", "TOKEN"))
+
+
+# The default of a setting that another one decides. Afterwards it is a value like any other.
+_BY_THREADS = cast(int, None)
 
 
 class SettingsError(Exception):
@@ -82,8 +86,8 @@ class Settings:
     ssh_config_commands: bool = True
 
     # Limits of the server's own.
-    slow_requests: int = 12
-    max_event_streams: int = 16
+    slow_requests: int = _BY_THREADS
+    max_event_streams: int = _BY_THREADS
     max_connections: int = 100
     max_viewers: int = 200
     max_tunnel_connections: int = 1000
@@ -108,6 +112,7 @@ class Settings:
     ended_session_ttl: float = 3600.0
 
     def __post_init__(self) -> None:
+        self._share_threads()
         for name, (lowest, highest) in _RANGES.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:
@@ -131,6 +136,20 @@ class Settings:
                 "max_event_streams: together with slow_requests it must be below threads, so that status "
                 "always finds a thread"
             )
+
+    def _share_threads(self) -> None:
+        """Three eighths of the threads may wait for hosts, half may serve events; the rest is for status.
+
+        What is not given makes room for what is. `dataclasses.replace` takes both as given.
+        """
+        given = [value for value in (self.slow_requests, self.max_event_streams) if value is not None]
+        left = self.threads - 1 - sum(given)
+        if self.slow_requests is None:
+            slow_requests = max(1, min(self.threads * 3 // 8, left))
+            object.__setattr__(self, "slow_requests", slow_requests)
+            left -= slow_requests
+        if self.max_event_streams is None:
+            object.__setattr__(self, "max_event_streams", max(0, min(self.threads // 2, left)))
 
     @classmethod
     def load(

@@ -32,6 +32,36 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
     assert Settings.load(environ={"RUNICORN_REMOTE_CONFIG": str(file)}).port == 77
 
 
+@pytest.mark.parametrize("threads", [2, 3, 4, 8, 12, 16, 32, 256])
+def test_the_limits_follow_the_threads(threads: int) -> None:
+    settings = Settings.load(environ={}, flags={"threads": threads})
+    slow, streams = settings.slow_requests, settings.max_event_streams
+    assert slow >= 1
+    assert streams >= (1 if threads > 2 else 0)
+    assert slow + streams < threads, "one is left for status"
+    assert slow + streams >= threads // 2, "most are used"
+
+
+def test_a_limit_that_is_given_is_kept_and_the_other_makes_room() -> None:
+    def limits(**given: int) -> tuple[int, int]:
+        settings = Settings(**given)
+        return settings.slow_requests, settings.max_event_streams
+
+    assert limits() == (12, 16)
+    assert limits(threads=12, slow_requests=8) == (8, 3)
+    assert limits(threads=12, max_event_streams=9) == (2, 9)
+    assert limits(max_event_streams=0) == (12, 0)
+    with pytest.raises(SettingsError, match="slow_requests: 0 is not between"):
+        limits(slow_requests=0)
+    with pytest.raises(SettingsError, match="max_event_streams: together"):
+        limits(threads=8, max_event_streams=7)
+
+
+@pytest.mark.parametrize("file", sorted(DOCUMENTED.parent.glob("*.toml")), ids=lambda file: file.name)
+def test_every_file_we_give_is_usable(file: Path) -> None:
+    Settings.load(file, {})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

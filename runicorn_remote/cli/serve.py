@@ -17,7 +17,7 @@ from runicorn_remote.cli.failures import USAGE, Failure
 @click.option("--state-dir", metavar="DIR", help="Where known_hosts and saved connections are.")
 @click.option("--frontend", metavar="auto|off|DIR", help="The web page to serve at / (auto).")
 @click.option("--local-viewer", metavar="URL", help="A local viewer for all but /api/remote.")
-@click.option("--threads", type=int, metavar="N", help="Worker threads (16).")
+@click.option("--threads", type=int, metavar="N", help="Worker threads (32).")
 @click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
 @click.option("--log-format", metavar="text|json", help="The form of the log (text).")
 def serve(config: str | None, **flags: Any) -> int:
