@@ -111,6 +111,7 @@ def _of_answer(error: Any) -> Failure:
         InteractiveAuthRequired,
         KeyUnusable,
         NotFound,
+        RunicornNotInstalled,
         Unauthorized,
     )
 
@@ -129,6 +130,11 @@ def _of_answer(error: Any) -> Failure:
         hint = "Only a person can answer that: run this at a terminal"
     if isinstance(error, ConnectionNotFound):
         hint = "Log in first: runicorn-remote connect USER@HOST"
+    if isinstance(error, RunicornNotInstalled):
+        hint = (
+            "Install it with: runicorn-remote install USER@HOST --env NAME\n"
+            "or, without --env, into an environment of its own"
+        )
     return Failure(
         message,
         exit_code=exit_code,

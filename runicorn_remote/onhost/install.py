@@ -12,6 +12,7 @@ and one of these as the last:
 An environment that was there before is never removed; nothing is done with more rights than the account's.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -62,6 +63,13 @@ def main(arguments: "dict[str, Any]") -> None:
             place = environment["prefix"]
         with only_one(home, hashlib.sha256(place.encode("utf-8")).hexdigest()[:16]):
             _Installation(home, environment, arguments, wheels).run()
+    except OSError as error:
+        # Before any tool runs that would say so.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full() from None
+        if error.errno == errno.EROFS:
+            raise _read_only() from None
+        raise
     except FollowerGone:
         # What is still buffered would fail again when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -243,9 +251,17 @@ class _Installation:
     def _raise_if_the_disk_is_to_blame(self) -> None:
         said = "\n".join(self._tail)
         if _NO_SPACE.search(said):
-            raise Failure("DISK_FULL", "There is no space left on the host, or in the account's quota")
+            raise _disk_full()
         if _READ_ONLY.search(said):
-            raise Failure("ENVIRONMENT_READ_ONLY", "The environment lies on a read-only file system")
+            raise _read_only()
+
+
+def _disk_full() -> Failure:
+    return Failure("DISK_FULL", "There is no space left on the host, or in the account's quota")
+
+
+def _read_only() -> Failure:
+    return Failure("ENVIRONMENT_READ_ONLY", "The environment lies on a read-only file system")
 
 
 def _environ() -> "dict[str, str]":

@@ -22,7 +22,8 @@ from runicorn_remote.onhost.private_files import problem_with, to_text
 from runicorn_remote.onhost.private_places import data_root, machine_name
 
 _WHEELS_PREFIX = "wheels-"
-_WHEELS_STALE_AFTER = 24 * 3600.0
+# Longer than any installation: they are of one whose connection broke.
+_WHEELS_STALE_AFTER = 3600.0
 
 
 def private_prefix(home: str, series: "tuple[int, int]") -> str:
