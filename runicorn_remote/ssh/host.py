@@ -30,7 +30,8 @@ from runicorn_remote.ssh.transport import TunnelTransport
 
 # What an open channel proves about the link is no longer news then.
 _SPARE_LASTS = 1.0
-_REFUSALS_IN_A_ROW = 2
+# Seconds.
+_AFTER_REFUSALS = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class RemoteHost:
         self._channel_timeout = channel_timeout
         # A stock sshd allows 10 sessions a connection, and exec and SFTP count.
         self._sessions = threading.BoundedSemaphore(sessions)
+        self._closed = threading.Event()
         self._spare_lock = threading.Lock()
         # Open and unused, and since when; it has its place among the sessions.
         self._spare: tuple[paramiko.Channel, float] | None = None
@@ -136,6 +138,7 @@ class RemoteHost:
 
     def close(self) -> None:
         """End the connection, its jump hosts', their threads and, with them, everything that waits on it."""
+        self._closed.set()
         self._chain.close()
 
     def _sftp_client(self, channel: paramiko.Channel) -> paramiko.SFTPClient:
@@ -170,17 +173,16 @@ class RemoteHost:
             raise
 
     def _open_session(self, timeout: float) -> paramiko.Channel:
-        """A channel; asked for again at once when it is refused.
+        """A channel; asked for again, soon and a few times, when it is refused.
 
         sshd counts a session until it has cleared up the channel, which it does after it has read all
-        that came at once: an end and a beginning that arrive together are one session too many. When
-        its refusal is here, it has cleared up.
+        that came at once: ends and beginnings that arrive together are more sessions than it allows.
         """
-        for _ in range(_REFUSALS_IN_A_ROW):
+        for pause in _AFTER_REFUSALS:
             try:
                 return self.transport.open_session(timeout=timeout)
             except paramiko.ChannelException:
-                continue
+                self._closed.wait(pause)
         return self.transport.open_session(timeout=timeout)
 
     def _give_back(self, channel: paramiko.Channel) -> None:
