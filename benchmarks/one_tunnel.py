@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runicorn_remote.settings import Settings
-from runicorn_remote.ssh import link, transport
+from runicorn_remote.ssh import forward_channel, link, packetizer_support, transport
 from runicorn_remote.ssh.connect import Connector
 from runicorn_remote.ssh.forward_channel import WINDOW
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
@@ -38,9 +38,39 @@ def one_window_for_all_wires() -> None:
     link.LONG_WIRE_WINDOW = WINDOW
 
 
+def paramikos_packetizer() -> None:
+    packetizer_support.is_supported = lambda: False  # type: ignore[assignment]
+
+
+def no_tcp_nodelay() -> None:
+    transport._set_option = lambda *_: None  # type: ignore[assignment]
+
+
+def packets_of_16_kib() -> None:
+    forward_channel.DEFAULT_MAX_PACKET_SIZE = 16 * 1024
+
+
+def window_of_16_mib() -> None:
+    forward_channel.WINDOW = 16 * 1024 * 1024
+
+
+def paramikos_renewal_of_keys() -> None:
+    transport.GCM_REKEY_BYTES = 2**29
+
+
 KNOBS: dict[str, Callable[[], None]] = {
     knob.__name__: knob
-    for knob in (as_it_is, no_settling_command, paramikos_cipher_order, one_window_for_all_wires)
+    for knob in (
+        as_it_is,
+        no_settling_command,
+        paramikos_cipher_order,
+        one_window_for_all_wires,
+        paramikos_packetizer,
+        no_tcp_nodelay,
+        packets_of_16_kib,
+        window_of_16_mib,
+        paramikos_renewal_of_keys,
+    )
 }
 
 

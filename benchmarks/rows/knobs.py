@@ -10,8 +10,13 @@ from benchmarks.figures import Row, column, interleave
 from benchmarks.one_tunnel import (
     as_it_is,
     no_settling_command,
+    no_tcp_nodelay,
     one_window_for_all_wires,
+    packets_of_16_kib,
     paramikos_cipher_order,
+    paramikos_packetizer,
+    paramikos_renewal_of_keys,
+    window_of_16_mib,
 )
 from benchmarks.stage import Forward, Stage, free_port
 from tests.hosts.sshd import SshServer
@@ -29,6 +34,12 @@ def measure(stage: Stage) -> list[Row]:
         _row(stage, host, port, no_settling_command.__name__, "latency", "p99", "ms", 300),
         _row(stage, host, port, paramikos_cipher_order.__name__, "bulk", "rate", "MB/s", 1, 200 * MB),
         _row(stage, host, port, paramikos_cipher_order.__name__, "bulk", "cpu", "s", 1, 200 * MB),
+        _row(stage, host, port, paramikos_packetizer.__name__, "bulk", "cpu", "s", 1, 200 * MB),
+        _row(stage, host, port, paramikos_packetizer.__name__, "bulk", "rate", "MB/s", 8, 200 * MB),
+        _row(stage, host, port, packets_of_16_kib.__name__, "bulk", "rate", "MB/s", 8, 200 * MB),
+        _row(stage, host, port, window_of_16_mib.__name__, "bulk", "rate", "MB/s", 1, 200 * MB),
+        _row(stage, host, port, paramikos_renewal_of_keys.__name__, "bulk", "rate", "MB/s", 1, 600 * MB),
+        _row(stage, host, port, no_tcp_nodelay.__name__, "rate", "rate", "1/s", 16, 1),
         _row(
             stage,
             host,
