@@ -169,7 +169,7 @@ def _on_signal(services: Services) -> Callable[[int, FrameType | None], NoReturn
         for ignored in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ignored, signal.SIG_IGN)
         services.shutting_down = True
-        services.viewers.cancel_starts()
+        services.sessions.cancel_starts()
         services.event_streams.close()
         raise SystemExit(0)
 

@@ -19,7 +19,7 @@ bp = Blueprint(
 def status() -> Response:
     """All connections and all viewers."""
     connections = services().connections.list()
-    viewers = services().viewers.snapshots_json()
+    viewers = services().sessions.snapshots_json()
     return json_text(
         f'{{"connections": {json.dumps(connections)}, "viewer_sessions": [{",".join(viewers)}], '
         f'"connection_count": {len(connections)}, "viewer_session_count": {len(viewers)}}}'

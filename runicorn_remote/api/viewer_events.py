@@ -20,4 +20,4 @@ def events(headers: dict[str, str | None], session_id: str) -> Response:
 
     Begins with what is kept of the past, or behind `Last-Event-ID`.
     """
-    return answer_with_events(services().viewers.get(session_id).events, headers["last_event_id"])
+    return answer_with_events(services().sessions.get(session_id).events, headers["last_event_id"])

@@ -77,14 +77,14 @@ def stop(body: dict[str, Any]) -> dict[str, Any]:
 @bp.response(200, SessionsSchema, example=examples.SESSIONS)
 def sessions() -> Response:
     """All viewers, starting ones included."""
-    return json_text(f'{{"sessions": [{",".join(services().viewers.snapshots_json())}]}}')
+    return json_text(f'{{"sessions": [{",".join(services().sessions.snapshots_json())}]}}')
 
 
 @bp.get("/status/<session_id>")
 @bp.response(200, SessionSchema, example=examples.SESSION)
 def status(session_id: str) -> Response:
     """One viewer."""
-    return json_text(services().viewers.get(session_id).snapshot_json())
+    return json_text(services().sessions.get(session_id).snapshot_json())
 
 
 @bp.get("/<session_id>/log")

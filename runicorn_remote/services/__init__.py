@@ -21,11 +21,15 @@ from runicorn_remote.services.login_backoff import LoginAttempts
 from runicorn_remote.services.metrics import Metrics, StateCollector
 from runicorn_remote.services.recovery import Recovery
 from runicorn_remote.services.reports import Reports
+from runicorn_remote.services.restored_sessions import restored
 from runicorn_remote.services.saved_connections import SavedConnections
 from runicorn_remote.services.secret_box import SecretBox
 from runicorn_remote.services.secret_keys import places
+from runicorn_remote.services.session_holdings import SessionHoldings
+from runicorn_remote.services.session_registry import SessionRegistry
 from runicorn_remote.services.session_store import SessionStore
 from runicorn_remote.services.start_jobs import StartJobs
+from runicorn_remote.services.start_up import StartUp
 from runicorn_remote.services.ui_preferences import UiPreferences
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings, SettingsError
@@ -91,22 +95,31 @@ class Services:
             keep_for=settings.ended_session_ttl,
         )
         self.files = Files(settings.command_timeout)
-        self.sessions = SessionStore(state_dir / "sessions.json")
+        self.session_store = SessionStore(state_dir / "sessions.json")
+        self.sessions = SessionRegistry(
+            self.session_store, limit=settings.max_viewers, keep_ended=settings.ended_session_ttl
+        )
         launcher = Launcher(
             start_timeout=settings.viewer_start_timeout,
             stop_timeout=settings.viewer_stop_timeout,
             probe_timeout=settings.probe_timeout,
         )
-        self.viewers = Viewers(
+        self._holdings = SessionHoldings(
             settings,
-            self.clock,
-            self.connections,
             self.pool,
             launcher,
             self.sessions,
             on_link_lost=lambda: self.heartbeat.wake(),
             accept_hook=self.peers.allows_socket,
-            metrics=self.metrics,
+        )
+        start_up = StartUp(
+            launcher,
+            self.sessions,
+            health_timeout=settings.health_timeout,
+            server_id=lambda: self.session_store.server_id,
+        )
+        self.viewers = Viewers(
+            settings, self.clock, self.connections, self.sessions, self._holdings, start_up, self.metrics
         )
         self.event_streams = EventStreams(
             self.clock, limit=settings.max_event_streams, wake_followers=self._wake_followers
@@ -114,29 +127,33 @@ class Services:
         self.start_jobs = StartJobs(self.viewers, self.clock, self._report, limit=settings.slow_requests)
         self.idempotent_starts = IdempotentStarts(
             self.clock,
-            lambda session_id: self.viewers.get(session_id).snapshot(),
+            lambda session_id: self.sessions.get(session_id).snapshot(),
             patience=settings.longest_start,
         )
         self.recovery = Recovery(
             settings,
             self.clock,
-            self.viewers,
+            self.sessions,
+            self._holdings,
+            start_up,
             launcher,
             reopen=self.connections.reopen,
             release=self.pool.release,
-            server_id=lambda: self.sessions.server_id,
+            server_id=lambda: self.session_store.server_id,
             report=self._report,
         )
-        self.heartbeat = Heartbeat(settings, self.clock, self.viewers, launcher, self.recovery)
+        self.heartbeat = Heartbeat(settings, self.clock, self.sessions, launcher, self.recovery)
         self.metrics.registry.register(StateCollector(self))
 
     def start(self) -> None:
         """Find the viewers of an earlier server, start the background threads. Called once, by the server."""
         self._report("server.started")
-        for target in self.viewers.restore(self.sessions.claim()):
+        sessions = restored(self.session_store.claim(), self.connections, self._holdings, self.clock)
+        self.sessions.add_restored(sessions)
+        for target in {session.target for session in sessions}:
             self.recovery.begin(target)
-        for session in self.viewers.sessions():
-            self._report("viewer.restored", connection_id=session.target.connection_id, session_id=session.id)
+        for session in sessions:
+            self._report.on(session, "viewer.restored")
         self.heartbeat.start()
         self.started = True
 
@@ -152,7 +169,7 @@ class Services:
         self.pool.close()
         self.start_jobs.join(self.settings.shutdown_timeout)
         self.recovery.join(self.settings.shutdown_timeout)
-        self.sessions.close()
+        self.session_store.close()
         if self.started:
             self._report("server.stopped")
         self.audit.close()
@@ -172,7 +189,7 @@ class Services:
         return host
 
     def _wake_followers(self) -> None:
-        self.viewers.wake_followers()
+        self.sessions.wake_followers()
         self.installs.wake_followers()
 
     def connect(self, login: Login) -> Target:

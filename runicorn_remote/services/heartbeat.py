@@ -20,8 +20,8 @@ from runicorn_remote.errors import LinkLost, RemoteError
 from runicorn_remote.services import health_check
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.recovery import Recovery
+from runicorn_remote.services.session_registry import SessionRegistry
 from runicorn_remote.services.viewer_session import WATCHED, ViewerSession
-from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.http_probe import probe_http
@@ -43,11 +43,16 @@ class Heartbeat:
     """Owns the threads `heartbeat` and `probe-N`. `start` and `close` are called once, by `Services`."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, viewers: Viewers, launcher: Launcher, recovery: Recovery
+        self,
+        settings: Settings,
+        clock: Clock,
+        registry: SessionRegistry,
+        launcher: Launcher,
+        recovery: Recovery,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._viewers = viewers
+        self._registry = registry
         self._launcher = launcher
         self._recovery = recovery
         self._executor = ThreadPoolExecutor(_PROBES, thread_name_prefix="probe")
@@ -84,11 +89,11 @@ class Heartbeat:
 
     def tick(self, now: float) -> None:
         """Start a probe for every session that has none under way. `now` is the clock's monotonic time."""
-        for session in _one_host_after_the_other(self._viewers.sessions()):
+        for session in _one_host_after_the_other(self._registry.sessions()):
             if session.status in WATCHED and self._claim(session):
                 self._executor.submit(self._probe, session, now)
         self._recovery.look_after()
-        self._viewers.prune()
+        self._registry.prune()
 
     def _run(self) -> None:
         due = self._clock.monotonic()

@@ -14,6 +14,7 @@ from runicorn_remote.services.environments import Environments
 from runicorn_remote.services.install_job import RUNNING, InstallJob
 from runicorn_remote.services.installer import Installer
 from runicorn_remote.services.own_version import runicorn_version
+from runicorn_remote.services.thread_group import ThreadGroup
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool
 
@@ -47,7 +48,7 @@ class Installs:
         self._keep_for = keep_for
         self._lock = threading.Lock()
         self._jobs: dict[str, InstallJob] = {}
-        self._threads: set[threading.Thread] = set()
+        self._threads = ThreadGroup(clock)
         self._closed = False
 
     def begin(self, connection_id: str, environment: str | None, version: str | None) -> InstallJob:
@@ -59,7 +60,6 @@ class Installs:
         wanted = _checked_version(version or runicorn_version())
         host = self._connections.get(connection_id)
         job = InstallJob(host.target, environment, wanted, self._clock)
-        thread = threading.Thread(target=self._run, args=(job, host), name=f"install-{job.id}", daemon=True)
         with self._lock:
             self._prune()
             running = [each for each in self._jobs.values() if each.state == RUNNING]
@@ -73,14 +73,13 @@ class Installs:
             if self._closed or len(running) >= _AT_A_TIME:
                 raise Busy("Too many installations at once", code="TOO_MANY_INSTALLS")
             self._jobs[job.id] = job
-            self._threads.add(thread)
         try:
             self._pool.hold(host, job.id)
-            thread.start()
+            if not self._threads.start(f"install-{job.id}", self._run, job, host):
+                raise Busy("No thread can be started", code="TOO_MANY_INSTALLS")
         except BaseException:
             with self._lock:
                 del self._jobs[job.id]
-                self._threads.discard(thread)
             self._pool.release(host, job.id)
             raise
         return job
@@ -116,12 +115,10 @@ class Installs:
         """Cancel all; wait up to `timeout` seconds for them together."""
         with self._lock:
             self._closed = True
-            jobs, threads = list(self._jobs.values()), list(self._threads)
+            jobs = list(self._jobs.values())
         for job in jobs:
             job.cancelled.set()
-        until = self._clock.monotonic() + timeout
-        for thread in threads:
-            thread.join(max(0.0, until - self._clock.monotonic()))
+        self._threads.join(timeout)
 
     def _run(self, job: InstallJob, host: RemoteHost) -> None:
         logger.info("Installation %s: runicorn %s on %s", job.id, job.version, job.target)
@@ -139,8 +136,6 @@ class Installs:
             job.succeed(result)
         finally:
             self._pool.release(host, job.id)
-            with self._lock:
-                self._threads.discard(threading.current_thread())
 
     def _prune(self) -> None:
         over = [job for job in self._jobs.values() if job.over.is_set()]

@@ -153,7 +153,7 @@ class StateCollector(Collector):
         yield from self._viewers()
 
     def _viewers(self) -> Iterator[Metric]:
-        sessions, traffic = self._services.viewers.census()
+        sessions, traffic = self._services.sessions.census()
         statuses = Tally(session.status for session in sessions)
         by_status = GaugeMetricFamily(f"{_PREFIX}_sessions", "Viewer sessions, by status.", labels=["status"])
         for status in STATUSES:

@@ -19,7 +19,7 @@ def reasons_against(services: Services) -> list[str]:
     if not services.started:
         return ["The server has not started yet."]
     reasons = []
-    if not services.sessions.claimed:
+    if not services.session_store.claimed:
         reasons.append(
             "The state directory is not this server's: sessions are not remembered. The log says why."
         )

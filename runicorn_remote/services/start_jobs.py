@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextvars import copy_context
 from typing import Any
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import Busy, RemoteError, StartCancelled
 from runicorn_remote.services.connections import Login
 from runicorn_remote.services.reports import Report
+from runicorn_remote.services.thread_group import ThreadGroup
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.services.viewers import Viewers
 
@@ -27,10 +27,8 @@ class StartJobs:
     def __init__(self, viewers: Viewers, clock: Clock, report: Report, *, limit: int) -> None:
         self._viewers = viewers
         self._report = report
-        self._clock = clock
         self._places = threading.BoundedSemaphore(limit)
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
+        self._threads = ThreadGroup(clock)
 
     def begin(self, login: Login, **request: Any) -> ViewerSession:
         """Reserve a session, and start its viewer in the background; takes what `Viewers.start` takes.
@@ -45,31 +43,15 @@ class StartJobs:
         except BaseException:
             self._places.release()
             raise
-        thread = threading.Thread(
-            target=copy_context().run,  # with the request's id in the log
-            args=(self._run, session, login),
-            name=f"start-{session.id}",
-            daemon=True,
-        )
-        with self._lock:
-            self._threads.add(thread)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads: it is over before it began
-            session.cancelled.set()
+        if not self._threads.start(f"start-{session.id}", self._run, session, login):
+            session.cancelled.set()  # it is over before it began
             self._run(session, login)
-            with self._lock:
-                self._threads.discard(thread)
-            raise Busy("No thread can be started", code="TOO_MANY_SLOW_REQUESTS") from error
+            raise Busy("No thread can be started", code="TOO_MANY_SLOW_REQUESTS")
         return session
 
     def join(self, deadline: float) -> None:
         """Wait up to `deadline` seconds for the threads. The viewers are closed before: that cancels them."""
-        until = self._clock.monotonic() + deadline
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, until - self._clock.monotonic()))
+        self._threads.join(deadline)
 
     def _run(self, session: ViewerSession, login: Login) -> None:
         result = "INTERNAL_ERROR"
@@ -86,8 +68,4 @@ class StartJobs:
             logger.exception("Session %s on %s: the start failed unexpectedly", session.id, session.target)
         finally:
             self._places.release()
-            self._report(
-                "viewer.started", result, connection_id=session.target.connection_id, session_id=session.id
-            )
-            with self._lock:
-                self._threads.discard(threading.current_thread())
+            self._report.on(session, "viewer.started", result)

@@ -369,7 +369,7 @@ def test_stopping_a_start_that_still_logs_in(user: User, services: Services) -> 
             target=lambda: stopped.append(client.stop(session["sessionId"])), name="stop"
         )
         stopping.start()
-        wait_until(lambda: services.viewers.get(session["sessionId"]).cancelled.is_set(), "it is cancelled")
+        wait_until(lambda: services.sessions.get(session["sessionId"]).cancelled.is_set(), "it is cancelled")
     stopping.join(30)
     assert [answer.status_code for answer in stopped] == [200]
     assert outcome(start.answer()) == (500, "START_CANCELLED")

@@ -130,7 +130,7 @@ def test_every_action_that_happens_by_itself_is_explained() -> None:
     told = set(pages.code_spans(tables(OBSERVABILITY)))
     reported = set()
     for path in (pages.REPOSITORY / "runicorn_remote/services").glob("*.py"):
-        reported |= set(re.findall(r'_report(?:_on)?\(\s*(?:\w+, )?"([a-z.]+)"', path.read_text("utf-8")))
+        reported |= set(re.findall(r'_report(?:\.on)?\(\s*(?:\w+, )?"([a-z.]+)"', path.read_text("utf-8")))
     assert len(reported) >= 10
     assert reported <= told
 

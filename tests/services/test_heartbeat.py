@@ -91,7 +91,7 @@ def login(server: SshServer) -> Login:
 
 def started(services: Services, server: SshServer, environment: str = "r72") -> ViewerSession:
     shown = services.viewers.start(login(server), remote_root="~/data", environment=environment)
-    return services.viewers.get(shown["sessionId"])
+    return services.sessions.get(shown["sessionId"])
 
 
 def pid(session: ViewerSession) -> int:
@@ -165,10 +165,10 @@ def test_a_viewer_that_crashes_for_good(make_services: Callable[..., Services], 
     assert not shown["isActive"]
     assert len(services.pool) == 0, "its hold is released"
     assert is_free(session.local_port)
-    assert [each["status"] for each in services.viewers.snapshots()] == ["error"], "it stays listed"
+    assert [each["status"] for each in services.sessions.snapshots()] == ["error"], "it stays listed"
     assert examine(services, session) == "error"
     services.viewers.stop(session.id)
-    assert services.viewers.snapshots() == []
+    assert services.sessions.snapshots() == []
     assert list((sshd.home / ".local").rglob(session.id)) == []
 
 
@@ -254,7 +254,7 @@ def test_a_link_that_is_cut_while_the_host_is_away(
     wait_until(lambda: session.error_code == "CONNECTION_REFUSED", "an attempt has failed")
     assert not session.snapshot()["isActive"]
     services.viewers.stop(session.id)
-    assert services.viewers.snapshots() == []
+    assert services.sessions.snapshots() == []
     assert is_free(session.local_port)
 
 
@@ -310,7 +310,7 @@ def test_sessions_that_ended_long_ago_are_forgotten(
     kill(session)
     assert examine(services, session) == "error"
     services.heartbeat.tick(clock.monotonic())
-    assert len(services.viewers.snapshots()) == 1
+    assert len(services.sessions.snapshots()) == 1
     clock.ahead = 101
     services.heartbeat.tick(clock.monotonic())
-    assert services.viewers.snapshots() == []
+    assert services.sessions.snapshots() == []

@@ -128,7 +128,7 @@ def start(
 ) -> ViewerSession:
     shown = services.viewers.start(with_login or login(host), remote_root="~/data", environment="stand-in")
     assert shown["status"] == "running"
-    return services.viewers.get(shown["sessionId"])
+    return services.sessions.get(shown["sessionId"])
 
 
 def is_back(session: ViewerSession) -> bool:
@@ -365,10 +365,10 @@ def test_a_host_that_may_no_longer_be_reached(serve: Server, host: FaultySshServ
     first.close()
     attempts = host.attempts()
     second = serve(denied_targets=("127.0.0.0/8",))
-    wait_for(second.viewers.get(session_id), "disconnected", "TARGET_FORBIDDEN")
+    wait_for(second.sessions.get(session_id), "disconnected", "TARGET_FORBIDDEN")
     assert host.attempts() == attempts
     second.close()
-    wait_until_back(serve().viewers.get(session_id))
+    wait_until_back(serve().sessions.get(session_id))
 
 
 # --- crashes
@@ -392,7 +392,7 @@ def test_a_crash_is_restarted_on_the_same_ports_three_times(
     until(lambda: not account.private_directories(), SOON, "its files are removed")
     until(lambda: is_refused(session.local_port), SOON, "its port is free")
     assert account.viewer_processes() == set()
-    assert [each["status"] for each in services.viewers.snapshots()] == ["error"], "it stays listed"
+    assert [each["status"] for each in services.sessions.snapshots()] == ["error"], "it stays listed"
 
 
 def test_a_viewer_that_cannot_start_again_has_crashed_too_often(
@@ -460,7 +460,7 @@ def test_stop_while_reconnecting(services: Services, host: FaultySshServer, acco
     host.halt()
     wait_for(session, "reconnecting", "CONNECTION_REFUSED")
     services.viewers.stop(session.id)
-    assert services.viewers.snapshots() == []
+    assert services.sessions.snapshots() == []
     assert is_refused(session.local_port)
     until(lambda: nothing_is_tried(services), SOON, "nobody tries any more")
     assert len(services.pool) == 0
@@ -480,7 +480,7 @@ def test_stop_while_a_login_is_under_way(
     wait_for(session, "reconnecting", "LINK_TIMEOUT")
     until(lambda: len(services.pool) == 0, SOON, "a login is being waited for")
     services.viewers.stop(session.id)
-    assert services.viewers.snapshots() == []
+    assert services.sessions.snapshots() == []
     host.thaw()
     until(lambda: not account.viewer_processes(), SOON, "the login ends, and the viewer with it")
     until(lambda: nothing_is_tried(services), SOON, "nobody tries any more")
@@ -493,7 +493,7 @@ def test_stop_during_a_restart(services: Services, host: FaultySshServer, accoun
     dead = kill(session)
     until(lambda: session.snapshot()["remotePid"] != dead, SOON, "it is being started again")
     services.viewers.stop(session.id)
-    assert services.viewers.snapshots() == []
+    assert services.sessions.snapshots() == []
     until(lambda: not account.viewer_processes(), SOON, "the new process ends")
     until(lambda: not account.private_directories(), SOON, "its files go")
     assert is_refused(session.local_port)
@@ -549,7 +549,7 @@ def test_the_next_server_finds_the_viewers(serve: Server, host: FaultySshServer)
     logins = host.logins()
     second = serve()
     for known in before:
-        session = second.viewers.get(known["sessionId"])
+        session = second.sessions.get(known["sessionId"])
         assert where(wait_until_back(session)) == known
         assert session.snapshot()["restarts"] == 0
     assert host.logins() == logins + 1
@@ -562,7 +562,7 @@ def test_secrets_that_are_not_stored_have_to_be_brought(serve: Server, host: Fau
     first.close()
     attempts = host.attempts()
     second = serve()
-    session = second.viewers.get(before["sessionId"])
+    session = second.sessions.get(before["sessionId"])
     shown = wait_for(session, "disconnected", "NEEDS_CREDENTIALS")
     assert "connect" in shown["error"]
     assert host.attempts() == attempts
@@ -575,7 +575,7 @@ def test_secrets_that_are_not_stored_have_to_be_brought(serve: Server, host: Fau
     assert where(wait_until_back(session)) == before
     second.close()
     third = serve()
-    session = third.viewers.get(before["sessionId"])
+    session = third.sessions.get(before["sessionId"])
     wait_for(session, "disconnected", "NEEDS_CREDENTIALS")
     third.connect(login(host))
     assert where(wait_until_back(session)) == before, "whatever proves who we are will do"
@@ -601,7 +601,7 @@ def test_a_saved_server_supplies_its_secrets(serve: Server, host: FaultySshServe
     before = where(start(first, host, Login(saved_server_id="gpu", use_agent=False)).snapshot())
     first.close()
     second = serve()
-    assert where(wait_until_back(second.viewers.get(before["sessionId"]))) == before
+    assert where(wait_until_back(second.sessions.get(before["sessionId"]))) == before
 
 
 def test_a_local_port_that_was_taken_meanwhile(serve: Server, host: FaultySshServer) -> None:
@@ -612,7 +612,7 @@ def test_a_local_port_that_was_taken_meanwhile(serve: Server, host: FaultySshSer
     taken = listen_on_loopback(before[0]["localPort"])
     try:
         second = serve()
-        robbed, other = (second.viewers.get(known["sessionId"]) for known in before)
+        robbed, other = (second.sessions.get(known["sessionId"]) for known in before)
         wait_for(robbed, "disconnected", "LOCAL_PORT_IN_USE")
         assert where(wait_until_back(other)) == before[1]
         second.heartbeat.tick(second.clock.monotonic())
@@ -630,8 +630,8 @@ def test_what_ended_while_no_server_ran(serve: Server, host: FaultySshServer, ac
     kill(idle, signal.SIGUSR1)
     kill(crashed)
     second = serve()
-    wait_for(second.viewers.get(idle.id), "stopped", "IDLE_EXIT")
-    again = second.viewers.get(crashed.id)
+    wait_for(second.sessions.get(idle.id), "stopped", "IDLE_EXIT")
+    again = second.sessions.get(crashed.id)
     shown = wait_until_back(again)
     assert shown["restarts"] == 1
     assert account.viewer_processes() == {shown["remotePid"]}
@@ -650,7 +650,7 @@ def test_a_viewer_of_a_restart_that_was_never_written_down(
     first.close()
     file.write_text(on_disk)
     second = serve()
-    shown = wait_until_back(second.viewers.get(session.id))
+    shown = wait_until_back(second.sessions.get(session.id))
     assert account.viewer_processes() == {shown["remotePid"]}, "one, and the one we know"
 
 
@@ -675,7 +675,7 @@ def test_forgotten_viewers_are_ended_at_the_next_login_and_others_are_not(
     (state / "sessions.json").write_text(json.dumps(content))
     second = serve()
     until(lambda: not processes.is_alive(forgotten["remotePid"]), SOON, "the forgotten one is ended")
-    wait_until_back(second.viewers.get(kept["sessionId"]))
+    wait_until_back(second.sessions.get(kept["sessionId"]))
     assert account.viewer_processes() == {kept["remotePid"], foreign.snapshot()["remotePid"]}
     other.viewers.stop_all()
     other.close()
@@ -755,7 +755,7 @@ def test_an_attempt_that_stumbles_is_repeated(
     services: Services, host: FaultySshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = start(services, host)
-    bring_back, stumbled = services.recovery._bring_back, threading.Event()
+    bring_back, stumbled = services.recovery._attempt._bring_back, threading.Event()
 
     def stumble_once(*arguments: Any) -> None:
         if not stumbled.is_set():
@@ -763,7 +763,7 @@ def test_an_attempt_that_stumbles_is_repeated(
             raise RuntimeError("on purpose")
         bring_back(*arguments)
 
-    monkeypatch.setattr(services.recovery, "_bring_back", stumble_once)
+    monkeypatch.setattr(services.recovery._attempt, "_bring_back", stumble_once)
     host.kill_sessions()
     assert stumbled.wait(SOON)
     wait_until_back(session)
