@@ -20,8 +20,9 @@ from runicorn_remote.errors import LinkLost, RemoteError
 from runicorn_remote.services import health_check
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.recovery import Recovery
+from runicorn_remote.services.session_fields import WATCHED
 from runicorn_remote.services.session_registry import SessionRegistry
-from runicorn_remote.services.viewer_session import WATCHED, ViewerSession
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.http_probe import probe_http

@@ -21,7 +21,8 @@ from runicorn_remote.errors import (
     ViewerExited,
     ViewerStartFailed,
 )
-from runicorn_remote.services.viewer_session import RemoteProcess, ViewerSession
+from runicorn_remote.services.session_fields import RemoteProcess
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.running_script import RunningScript
 

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from runicorn_remote._version import __version__
 from runicorn_remote.errors import RemoteError
 from runicorn_remote.services.readiness import reasons_against
-from runicorn_remote.services.viewer_session import ENDED, STATUSES
+from runicorn_remote.services.session_fields import ENDED, STATUSES
 
 if TYPE_CHECKING:
     from runicorn_remote.services import Services

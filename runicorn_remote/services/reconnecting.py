@@ -16,10 +16,11 @@ import threading
 from runicorn_remote.errors import LinkLost, LocalPortInUse, RemoteError
 from runicorn_remote.services.reconnect_attempt import ReconnectAttempt
 from runicorn_remote.services.reports import Report
+from runicorn_remote.services.session_fields import DISCONNECTED, RECONNECTING
 from runicorn_remote.services.session_holdings import SessionHoldings
 from runicorn_remote.services.session_registry import SessionRegistry
 from runicorn_remote.services.thread_group import ThreadGroup
-from runicorn_remote.services.viewer_session import DISCONNECTED, RECONNECTING, ViewerSession
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.target import Credentials, Target

@@ -17,11 +17,12 @@ from runicorn_remote.services.launcher import ProcessState
 from runicorn_remote.services.reconnect_attempt import is_loss
 from runicorn_remote.services.reconnecting import Reconnector
 from runicorn_remote.services.reports import Report
+from runicorn_remote.services.session_fields import ERROR, STOPPED
 from runicorn_remote.services.session_holdings import SessionHoldings
 from runicorn_remote.services.session_registry import SessionRegistry
 from runicorn_remote.services.start_up import StartUp
 from runicorn_remote.services.thread_group import ThreadGroup
-from runicorn_remote.services.viewer_session import ERROR, STOPPED, ViewerSession
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
 
 logger = logging.getLogger(__name__)

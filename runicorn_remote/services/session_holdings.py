@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from runicorn_remote.errors import RemoteError
 from runicorn_remote.services.launcher import Launcher
+from runicorn_remote.services.session_fields import ENDED
 from runicorn_remote.services.session_registry import SessionRegistry
-from runicorn_remote.services.viewer_session import ENDED, ViewerSession
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.pool import ConnectionPool

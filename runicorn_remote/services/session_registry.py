@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from runicorn_remote.errors import Busy, SessionNotFound
+from runicorn_remote.services.session_fields import CONNECTING, ENDED
 from runicorn_remote.services.session_store import SessionStore
-from runicorn_remote.services.viewer_session import CONNECTING, ENDED, ViewerSession
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.ssh.tunnel import TunnelCounters
 
 

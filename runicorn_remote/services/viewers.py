@@ -89,7 +89,7 @@ class Viewers:
         self._registry.make_room()
         session_id = secrets.token_hex(8)
         tunnel = self._holdings.open_tunnel(session_id, local_port)
-        session = ViewerSession(
+        session = ViewerSession.new(
             session_id,
             target,
             tunnel,

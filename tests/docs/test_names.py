@@ -12,7 +12,7 @@ import click
 import pytest
 
 from runicorn_remote.cli import command_line
-from runicorn_remote.services import Services, viewer_session
+from runicorn_remote.services import Services, session_fields
 from runicorn_remote.settings import ENVIRONMENT_PREFIX, Settings
 from tests.docs import pages
 
@@ -96,7 +96,7 @@ def test_every_verb_and_option_exists(page: Path) -> None:
 def test_every_status_is_explained() -> None:
     told = set(re.findall(r"^\| `([a-z]+)` \|", pages.prose(API).partition("| `status` |")[2], re.M))
     assert told == {
-        value for name, value in vars(viewer_session).items() if name.isupper() and isinstance(value, str)
+        value for name, value in vars(session_fields).items() if name.isupper() and isinstance(value, str)
     }
 
 
@@ -167,7 +167,7 @@ def places(node: ast.AST) -> list[ast.expr]:
         return [value for key, value in zip(keys, node.values, strict=True) if key == "error"]
     if isinstance(node, ast.Call):  # Error(…, code="X"), Failure("X", …), session.end(…, "X")
         function = ast.unparse(node.func).rpartition(".")[2]
-        named = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        named = [each.value for each in node.keywords if each.arg in ("code", "error_code")]
         return [*named, *(node.args if function in _TAKE_A_CODE else [])]
     return []
 

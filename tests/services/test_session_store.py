@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from runicorn_remote.clock import Clock
+from runicorn_remote.services.session_fields import RemoteProcess
 from runicorn_remote.services.session_store import SessionRecord, SessionStore
-from runicorn_remote.services.viewer_session import RemoteProcess, ViewerSession
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.ssh.target import Credentials, Target
 
 RECORD = SessionRecord(
@@ -112,7 +113,7 @@ def test_only_the_owner_may_read_it(store: SessionStore, path: Path) -> None:
     ids=lambda secrets: "+".join(secrets),
 )
 def test_no_secret_is_ever_written(store: SessionStore, path: Path, secrets: dict[str, str]) -> None:
-    session = ViewerSession(
+    session = ViewerSession.new(
         RECORD.session_id,
         Target("gpu-1", 22, "me"),
         None,

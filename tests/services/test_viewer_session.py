@@ -10,7 +10,8 @@ import pytest
 
 from runicorn_remote.clock import Clock
 from runicorn_remote.errors import AuthenticationFailed
-from runicorn_remote.services.viewer_session import ERROR, STOPPED, RemoteProcess, ViewerSession
+from runicorn_remote.services.session_fields import ERROR, STOPPED, RemoteProcess
+from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.ssh.target import Credentials, Target
 from runicorn_remote.ssh.tunnel import Tunnel
 
@@ -36,7 +37,7 @@ def clock() -> ManualClock:
 
 
 def make(clock: Clock) -> ViewerSession:
-    return ViewerSession(
+    return ViewerSession.new(
         "0123456789abcdef",
         Target("gpu1", 2222, "me"),
         None,
