@@ -7,19 +7,13 @@ and our own writers take `connections.json.lock`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runicorn_remote import redaction
 from runicorn_remote.errors import InvalidValue, SavedServerNotFound, StateError
-from runicorn_remote.private_files import (
-    read_private,
-    state_lock,
-    write_private,
-)
+from runicorn_remote.private_files import read_private, state_lock, write_private
 from runicorn_remote.services.saved_entries import (
     FLAGS,
     MAX_FILE_BYTES,
@@ -35,9 +29,8 @@ from runicorn_remote.services.saved_entries import (
     normalised,
     to_json,
 )
-from runicorn_remote.services.secret_box import SecretBox, is_token
-
-logger = logging.getLogger(__name__)
+from runicorn_remote.services.saved_secrets import SavedSecrets, SavedServer, has_secrets, without_secrets
+from runicorn_remote.services.secret_box import SecretBox
 
 MAX_ENTRIES = 1000
 
@@ -45,25 +38,6 @@ MAX_ENTRIES = 1000
 Entries = list[Entry]
 Items = list[Any]
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class SavedServer:
-    """A saved server with its secrets in clear. An absent secret is None.
-
-    `unreadable` names the secrets that are saved and cannot be decrypted (their value is None).
-    """
-
-    id: str
-    host: str
-    port: int
-    username: str
-    auth_method: str | None = None
-    private_key_path: str | None = None
-    password: str | None = field(default=None, repr=False)
-    private_key: str | None = field(default=None, repr=False)
-    passphrase: str | None = field(default=None, repr=False)
-    unreadable: tuple[str, ...] = ()
 
 
 class SavedConnections:
@@ -84,7 +58,7 @@ class SavedConnections:
         store_secrets: bool = True,
     ) -> None:
         self._path = path
-        self._box = box
+        self._secrets = SavedSecrets(box, redactor, in_use=store_secrets)
         self._redactor = redactor
         self._lock_path = path.with_name(path.name + ".lock")
         self._lock_timeout = lock_timeout
@@ -94,7 +68,7 @@ class SavedConnections:
         """All servers and connections, without their secrets; servers with the three `hasSaved…` flags."""
 
         def mask(stored: Arranged) -> tuple[Entries, bool]:
-            masked = [self._masked(entry) for entry in stored.shown]
+            masked = [self._secrets.masked(entry) for entry in stored.shown]
             return [entry for entry, _ in masked], all(readable for _, readable in masked)
 
         return self._consistently(mask)
@@ -109,12 +83,12 @@ class SavedConnections:
         with state_lock(self._lock_path, self._lock_timeout):
             stored = self._load()
             keys = {key_of(entry) for entry in posted}
-            items = [self._to_store(entry, _before(entry, keys, stored)) for entry in posted]
+            items = [self._secrets.to_store(entry, _before(entry, keys, stored)) for entry in posted]
             items += stored.hidden
             if not self._store_secrets:
-                items = [_without_secrets(item) for item in items]
+                items = [without_secrets(item) for item in items]
             write_private(self._path, self._encoded(items))
-        return self._store_secrets or not any(map(_has_secrets, posted))
+        return self._store_secrets or not any(map(has_secrets, posted))
 
     def server(self, server_id: str) -> SavedServer:
         """The server with its secrets. Raises `SavedServerNotFound`."""
@@ -123,7 +97,7 @@ class SavedConnections:
             entry = stored.get(("server", server_id))
             if entry is None:
                 raise SavedServerNotFound(server_id[:200])
-            opened = self._opened(entry)
+            opened = self._secrets.opened(entry)
             return opened, not opened.unreadable
 
         return self._consistently(find)
@@ -131,7 +105,7 @@ class SavedConnections:
     def has_secrets(self) -> bool:
         """Whether there are any in the file, used or not."""
         stored = self._load()
-        return any(_has_secrets(item) for item in (*stored.shown, *stored.hidden))
+        return any(has_secrets(item) for item in (*stored.shown, *stored.hidden))
 
     def _consistently(self, use: Callable[[Arranged], tuple[Answer, bool]]) -> Answer:
         """What `use` makes of the file. It says whether it could read all secrets.
@@ -200,85 +174,6 @@ class SavedConnections:
         shown = name if name.isprintable() else ascii(name)[1:-1]
         return f' ("{self._redactor.redact(shown)[:60]}")'
 
-    def _to_store(self, entry: Entry, before: Entry) -> Entry:
-        """The entry as it goes into the file: secrets sealed, those it leaves open taken from `before`."""
-        result = dict(entry)
-        for name in SECRET_FIELDS:
-            given, kept = result.pop(name, None), before.get(name)
-            if given:
-                result[name] = self._sealed(given)
-            elif kept and name not in entry and not self._is_forgotten(name, entry, kept):
-                result[name] = self._kept(kept)
-        if entry["kind"] == "server":
-            kept_path = before.get("privateKeyPath")
-            if "privateKeyPath" not in entry and kept_path and entry.get("hasSavedPrivateKey") is not False:
-                result["privateKeyPath"] = kept_path
-            if not result.get("privateKeyPath"):
-                result.pop("privateKeyPath", None)
-            for flag in FLAGS.values():
-                result.pop(flag, None)
-        return result
-
-    def _is_forgotten(self, name: str, entry: Entry, kept: str) -> bool:
-        """Whether a flag forgets an absent secret.
-
-        A secret we cannot decrypt was reported as not saved, and that flag comes back with every save:
-        it says nothing then, and the secret stays for the day its key is back.
-        """
-        return entry.get(FLAGS.get(name, "")) is False and self._open(kept) is not None
-
-    def _sealed(self, secret: str) -> str:
-        """The token of a new secret. A token of ours (a restored backup) is taken as it is."""
-        if is_token(secret) and self._open(secret) is not None:
-            return secret
-        return self._box.encrypt(secret)
-
-    def _kept(self, stored: str) -> str:
-        """A stored value, unchanged unless it is clear text of an older version."""
-        if is_token(stored):
-            return stored
-        clear = self._open(stored)
-        return stored if clear is None else self._box.encrypt(clear)
-
-    def _open(self, stored: str) -> str | None:
-        """The text of a stored secret, registered with the redactor; None if it cannot be decrypted."""
-        try:
-            text = self._box.decrypt(stored)
-        except StateError as error:
-            logger.warning("%s", error)
-            return None
-        self._redactor.register([text])
-        return text
-
-    def _masked(self, entry: Entry) -> tuple[Entry, bool]:
-        """-> without its secrets, and whether all of them can be read."""
-        secrets = {name: entry[name] for name in self._used(entry)}
-        opened = {name: self._open(secrets[name]) for name in FLAGS if name in secrets}
-        result = {name: value for name, value in entry.items() if name not in SECRET_FIELDS}
-        if entry["kind"] == "server":
-            for name, flag in FLAGS.items():
-                result[flag] = bool(opened.get(name))
-            result["hasSavedPrivateKey"] = result["hasSavedPrivateKey"] or bool(entry.get("privateKeyPath"))
-        return result, None not in opened.values()
-
-    def _opened(self, entry: Entry) -> SavedServer:
-        secrets = {name: self._open(entry[name]) for name in FLAGS if name in self._used(entry)}
-        auth_method = entry.get("authMethod")
-        return SavedServer(
-            id=entry["id"],
-            host=entry["host"],
-            port=entry["port"],
-            username=entry["username"],
-            auth_method=auth_method if isinstance(auth_method, str) else None,
-            private_key_path=entry.get("privateKeyPath") or None,
-            unreadable=tuple(name for name, value in secrets.items() if value is None),
-            **{name: value or None for name, value in secrets.items()},
-        )
-
-    def _used(self, entry: Entry) -> Items:
-        """The names of the stored secrets that count."""
-        return [name for name in SECRET_FIELDS if self._store_secrets and entry.get(name)]
-
     def _encoded(self, items: Items) -> bytes:
         try:
             data = to_json(items)
@@ -300,14 +195,3 @@ def _before(entry: Entry, posted_keys: set[Key], stored: Arranged) -> Entry:
         renamed = (other for other in stored.shown if is_same_account(other, entry))
         known = next((other for other in renamed if key_of(other) not in posted_keys), None)
     return known or {}
-
-
-def _has_secrets(item: Any) -> bool:
-    return isinstance(item, dict) and any(normalised(item).get(name) for name in SECRET_FIELDS)
-
-
-def _without_secrets(item: Any) -> Any:
-    """Also of an entry that is shown to nobody."""
-    if not _has_secrets(item):
-        return item
-    return {name: value for name, value in normalised(item).items() if name not in SECRET_FIELDS}
