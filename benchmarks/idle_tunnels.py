@@ -2,8 +2,9 @@
 
     python -m benchmarks.idle_tunnels KNOWN_HOSTS HOST PORT USER KEY     prints one JSON object
 
-`tunnels`: threads and MB a tunnel more than the bare connection, for growing numbers of tunnels;
-`connections`: the same a TCP connection, all through one tunnel, to sshd's own port.
+`tunnels`: threads and MB in all more than the bare connection, for growing numbers of tunnels, and the
+seconds that the last ones took to start, with a first connection; `connections`: the same for connections
+through one tunnel, with the seconds to open one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import gc
 import json
 import os
 import socket
+import statistics
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.machine import memory_mb, thread_count
 from benchmarks.rows.idle import CONNECTIONS, NUMBERS
-from benchmarks.stage import memory_mb, thread_count
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh.connect import Connector
 from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
@@ -26,11 +28,13 @@ from runicorn_remote.ssh.transport import TunnelTransport
 from runicorn_remote.ssh.tunnel import Tunnel
 
 TIMEOUT = 30.0
+LAST = 9
 
 
 def main(known_hosts: str, host: str, port: str, username: str, key: str) -> None:
     # Something to reach: a listener whose backlog takes every connection, so that nobody's memory is counted.
     far = socket.create_server(("127.0.0.1", 0), backlog=2 * CONNECTIONS[-1])
+    far.settimeout(TIMEOUT)
     settings = Settings(frontend="off", key_roots=(str(Path(key).parent),))
     remote = Connector(settings, KnownHostsFile(Path(known_hosts)))(
         Target(host, int(port), username), Credentials(private_key_path=key, use_agent=False)
@@ -38,7 +42,7 @@ def main(known_hosts: str, host: str, port: str, username: str, key: str) -> Non
     try:
         transport = remote.transport
         answer = {
-            "tunnels": tunnels(transport, far.getsockname()[1]),
+            "tunnels": tunnels(transport, far),
             "connections": connections(transport, far),
         }
     finally:
@@ -46,18 +50,24 @@ def main(known_hosts: str, host: str, port: str, username: str, key: str) -> Non
     print(json.dumps(answer))
 
 
-def tunnels(transport: TunnelTransport, far: int) -> list[dict[str, float]]:
+def tunnels(transport: TunnelTransport, far: socket.socket) -> list[dict[str, float]]:
     made: list[Tunnel] = []
+    taken: list[float] = []
     memory, threads = now()
     answer = []
     for number in NUMBERS:
         while len(made) < number:
-            made.append(new_tunnel(transport, far))
-        for tunnel in made:
-            socket.create_connection(("127.0.0.1", tunnel.local_port), timeout=TIMEOUT).close()
+            began = time.perf_counter()
+            made.append(new_tunnel(transport, far.getsockname()[1]))
+            client = socket.create_connection(("127.0.0.1", made[-1].local_port), timeout=TIMEOUT)
+            client.sendall(b"x")
+            _arrival(far).close()
+            taken.append(time.perf_counter() - began)
+            client.close()
         more, running = now()
+        seconds = statistics.median(taken[-LAST:])
         answer.append(
-            {"number": number, "memory": (more - memory) / number, "threads": (running - threads) / number}
+            {"number": number, "memory": more - memory, "threads": running - threads, "seconds": seconds}
         )
     for tunnel in made:
         tunnel.stop()
@@ -68,7 +78,6 @@ def connections(transport: TunnelTransport, far: socket.socket) -> list[dict[str
     tunnel = new_tunnel(transport, far.getsockname()[1])
     clients: list[socket.socket] = []
     reached: list[socket.socket] = []
-    far.settimeout(TIMEOUT)
     memory, threads = now()
     answer = []
     try:
@@ -83,12 +92,7 @@ def connections(transport: TunnelTransport, far: socket.socket) -> list[dict[str
             seconds = (time.perf_counter() - began) / added
             more, running = now()
             answer.append(
-                {
-                    "number": number,
-                    "memory": (more - memory) / number,
-                    "threads": running - threads,
-                    "seconds": seconds,
-                }
+                {"number": number, "memory": more - memory, "threads": running - threads, "seconds": seconds}
             )
     finally:
         for sock in (*clients, *reached):

@@ -1,6 +1,7 @@
 """The clients, as a process of their own: `python -m benchmarks.load KIND PORT …` prints one JSON object.
 
-bulk PORT STREAMS BYTES       {"rate": MB/s}; BYTES in all
+bulk PORT STREAMS BYTES       {"rate": MB/s, "stall": ms}; BYTES in all; the longest time without any
+upload PORT STREAMS BYTES     {"rate": MB/s}, until the other end has read all
 latency PORT COUNT [STOPPED]  {"p50", "p99": ms} of 1 kB requests, one at a time on one connection,
                               beside STOPPED clients that asked for a lot and read nothing
 rate PORT CONNECTIONS SECONDS {"rate": requests/s}, each connection has one request under way
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from benchmarks.far_end import BLOCK
 from benchmarks.figures import percentile
 
 REQUEST = b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -35,29 +37,63 @@ def connect(port: int) -> socket.socket:
 def bulk(port: int, streams: int, size: int) -> dict[str, float]:
     share = size // streams
     received: list[int] = []
+    stalls: list[float] = []
+
+    def download(sock: socket.socket) -> None:
+        buffer = bytearray(1 << 20)
+        sock.sendall(b"GET /bulk/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % share)
+        total, stall = 0, 0.0
+        before = 0.0  # until the first byte is no stall
+        while count := sock.recv_into(buffer):
+            now = time.perf_counter()
+            stall = max(stall, now - before if before else 0.0)
+            before = now
+            total += count
+        received.append(total)
+        stalls.append(stall)
+
+    seconds = _at_once(port, streams, download)
+    if len(received) != streams or min(received) < share:
+        raise SystemExit(f"a download ended early: {received} of {share} each")
+    return {"rate": sum(received) / seconds / 1e6, "stall": max(stalls) * 1000}
+
+
+def upload(port: int, streams: int, size: int) -> dict[str, float]:
+    share = size // streams
+    answered: list[bytes] = []
+
+    def send(sock: socket.socket) -> None:
+        sock.sendall(
+            b"POST /sink/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (share, share)
+        )
+        left = share
+        while left:
+            left -= sock.send(BLOCK[: min(left, len(BLOCK))])
+        answered.append(_some(sock))
+
+    seconds = _at_once(port, streams, send)
+    if len(answered) != streams or not all(answer.startswith(b"HTTP/1.1 200") for answer in answered):
+        raise SystemExit(f"{len(answered)} of {streams} uploads were answered")
+    return {"rate": share * streams / seconds / 1e6}
+
+
+def _at_once(port: int, streams: int, transfer: Callable[[socket.socket], None]) -> float:
+    """Run it over so many connections. -> seconds, from when all are open."""
     ready = threading.Barrier(streams + 1)
 
-    def download() -> None:
-        buffer = bytearray(1 << 20)
+    def run() -> None:
         with connect(port) as sock:
             ready.wait(TIMEOUT)
-            sock.sendall(b"GET /bulk/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % share)
-            total = 0
-            while count := sock.recv_into(buffer):
-                total += count
-            received.append(total)
+            transfer(sock)
 
-    threads = [threading.Thread(target=download) for _ in range(streams)]
+    threads = [threading.Thread(target=run) for _ in range(streams)]
     for thread in threads:
         thread.start()
     ready.wait(TIMEOUT)
     began = time.perf_counter()
     for thread in threads:
         thread.join()
-    seconds = time.perf_counter() - began
-    if len(received) != streams or min(received) < share:
-        raise SystemExit(f"a download ended early: {received} of {share} each")
-    return {"rate": sum(received) / seconds / 1e6}
+    return time.perf_counter() - began
 
 
 def latency(port: int, count: int, stopped: int = 0) -> dict[str, float]:
@@ -65,7 +101,7 @@ def latency(port: int, count: int, stopped: int = 0) -> dict[str, float]:
     for reader in readers:
         reader.sendall(b"GET /bulk/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % _STOPPED_BYTES)
     if readers:
-        _wait_until_full(readers)
+        wait_until_full(readers)
     taken = []
     with connect(port) as sock:
         answer = len(_round_trip(sock))
@@ -161,7 +197,7 @@ def _some(sock: socket.socket) -> bytes:
     return data
 
 
-def _wait_until_full(readers: list[socket.socket]) -> None:
+def wait_until_full(readers: list[socket.socket]) -> None:
     """Until no more arrives for clients that read nothing: what they hold does not grow for 0.2 s."""
     peeked = -1
     pause = threading.Event()
@@ -175,6 +211,7 @@ def _wait_until_full(readers: list[socket.socket]) -> None:
 
 KINDS: dict[str, Callable[..., dict[str, float]]] = {
     "bulk": bulk,
+    "upload": upload,
     "latency": latency,
     "rate": rate,
     "new": new,

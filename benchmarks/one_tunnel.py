@@ -10,6 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from paramiko.packet import Packetizer
 
 from runicorn_remote.settings import Settings
 from runicorn_remote.ssh import forward_channel, link, packetizer_support, transport
@@ -23,53 +26,73 @@ CHANNEL_TIMEOUT = 30.0
 
 
 def as_it_is() -> None:
-    pass
+    """ours"""
 
 
 def no_settling_command() -> None:
+    """no settling command"""
     transport.TunnelTransport.settle = lambda self: None  # type: ignore[method-assign]
 
 
 def paramikos_cipher_order() -> None:
+    """paramiko's order of ciphers"""
     transport.AES_GCM = ()  # type: ignore[assignment]
 
 
 def one_window_for_all_wires() -> None:
+    """one window for all wires"""
     link.LONG_WIRE_WINDOW = WINDOW
 
 
-def paramikos_packetizer() -> None:
-    packetizer_support.is_supported = lambda: False  # type: ignore[assignment]
-
-
 def no_tcp_nodelay() -> None:
-    transport._set_option = lambda *_: None  # type: ignore[assignment]
+    """no TCP_NODELAY"""
+
+    def set_other_option(sock: Any, name: str, *value: Any, **more: Any) -> None:
+        if name != "TCP_NODELAY":
+            set_option(sock, name, *value, **more)
+
+    set_option, transport._set_option = transport._set_option, set_other_option
 
 
 def packets_of_16_kib() -> None:
+    """packets of 16 KiB"""
     forward_channel.DEFAULT_MAX_PACKET_SIZE = 16 * 1024
 
 
+def packets_of_64_kib() -> None:
+    """packets of 64 KiB"""
+    forward_channel.DEFAULT_MAX_PACKET_SIZE = 64 * 1024
+
+
+def paramikos_key_renewal() -> None:
+    """paramiko's renewal of keys"""
+    transport.GCM_REKEY_BYTES = Packetizer.REKEY_BYTES
+
+
+def paramikos_packetizer() -> None:
+    """paramiko's packetizer"""
+    packetizer_support.is_supported = lambda *_: False  # type: ignore[assignment]
+
+
 def window_of_16_mib() -> None:
+    """window of 16 MiB"""
     forward_channel.WINDOW = 16 * 1024 * 1024
 
 
-def paramikos_renewal_of_keys() -> None:
-    transport.GCM_REKEY_BYTES = 2**29
-
-
+# Each has its name in tables as its docstring.
 KNOBS: dict[str, Callable[[], None]] = {
     knob.__name__: knob
     for knob in (
         as_it_is,
         no_settling_command,
-        paramikos_cipher_order,
-        one_window_for_all_wires,
-        paramikos_packetizer,
         no_tcp_nodelay,
+        paramikos_cipher_order,
+        paramikos_key_renewal,
         packets_of_16_kib,
+        packets_of_64_kib,
+        paramikos_packetizer,
+        one_window_for_all_wires,
         window_of_16_mib,
-        paramikos_renewal_of_keys,
     )
 }
 

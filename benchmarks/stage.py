@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
+import math
 import os
-import select
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, TypeVar
+
+import pytest
 
 from benchmarks import far_end
-from benchmarks.figures import Measures
+from benchmarks.api import STAND_IN, Api, Failed, credentials
+from benchmarks.figures import Measures, Table, interleave
+from benchmarks.machine import accepts, answers, cpu_seconds, end, free_port, poll_until
 from tests.hosts.server import REPOSITORY, ServerProcess, clean_environment
 from tests.hosts.sshd import SshServer
 from tests.hosts.stand_in import make_stand_in
@@ -26,22 +26,24 @@ from tests.hosts.stand_in import make_stand_in
 TIMEOUT = 60.0
 ROUND_TRIP_MS = 100
 PEER = REPOSITORY / ".cache" / "runicorn-0.7.2"
-STAND_IN = "far-end"
 REAL = "runicorn"
 TUNED = ("-c", "aes128-gcm@openssh.com")
-_READY = "SETTLED"
-
-
-class Failed(Exception):
-    """A contestant did not do what is measured."""
+_READY = b"SETTLED"
+_Server = TypeVar("_Server", SshServer, ServerProcess)
+_QUICK = 0.25  # of the time that a row may take otherwise
 
 
 class Stage:
     """Everything is in `directory` and ends with `close`."""
 
-    def __init__(self, directory: Path, *, quick: bool) -> None:
+    def __init__(
+        self, directory: Path, *, quick: bool, seconds: float = math.inf, most_rounds: int | None = None
+    ) -> None:
+        """`seconds`: after them each row has one round only."""
         self.directory = directory
         self.quick = quick
+        self._most_rounds = most_rounds
+        self._ends_at = time.monotonic() + seconds
         self._stack = contextlib.ExitStack()
         self._made = 0
 
@@ -49,7 +51,42 @@ class Stage:
         self._stack.close()
 
     def rounds(self, full: int, quick: int) -> int:
+        return min(quick if self.quick else full, self._most_rounds or full)
+
+    def amount(self, full: int, quick: int) -> int:
+        """Of work in one round."""
         return quick if self.quick else full
+
+    def interleave(
+        self,
+        contestants: Mapping[str, Callable[[], Measures]],
+        full: int,
+        quick: int,
+        *,
+        seconds: float,
+        warm_up: bool = False,
+    ) -> Table:
+        """So many rounds, fewer where they would take longer than `seconds`; `--quick` gives it less."""
+        rounds = self.rounds(full, quick)
+        left = self._ends_at - time.monotonic()
+        allowed = seconds * (_QUICK if self.quick else 1)
+        return interleave(
+            contestants,
+            rounds,
+            warm_up=warm_up and not self._most_rounds and left > 0,
+            seconds=min(allowed, left),
+        )
+
+    def compare(
+        self, ways: Mapping[str, Forward], full: int, quick: int, kind: str, *arguments: int, seconds: float
+    ) -> Table:
+        """The same load over each."""
+
+        def bound(way: Forward) -> Callable[[], Measures]:
+            return lambda: way.load(kind, *arguments)
+
+        contestants = {who: bound(way) for who, way in ways.items()}
+        return self.interleave(contestants, full, quick, seconds=seconds)
 
     # --- hosts
 
@@ -72,7 +109,7 @@ class Stage:
         server = SshServer(
             directory, home=home, options={"MaxStartups": "200", **options}, environment={"PATH": path}
         )
-        return self._stack.enter_context(server)
+        return self._started(server)
 
     def long_wire(self, host: SshServer) -> int:
         """-> a port that leads to `host` over a round trip of `ROUND_TRIP_MS`."""
@@ -93,11 +130,27 @@ class Stage:
         server.state_dir.mkdir(mode=0o700)
         lines = [f"[{host.host}]:{port} {key}\n" for host, port in hosts for key in host.host_keys.values()]
         (server.state_dir / "known_hosts").write_text("".join(lines))
-        self._stack.enter_context(server)
+        self._started(server)
         return Api(server.port, server.pid)
 
-    def peer_server(self, *hosts: SshServer) -> Api | None:
-        """Runicorn's own server; None without it."""
+    def our_tunnel(self, host: SshServer, *, port: int | None = None) -> Forward:
+        """The tunnel to a stand-in viewer, by a server of its own."""
+        try:
+            api = self.our_server((host, port or host.port))
+            session = api.start_viewer(credentials(host, port))
+        except (Failed, OSError, AssertionError) as error:
+            return Broken(error)
+        return Forward(session["localPort"], api.pid, session["remotePort"])
+
+    def far_end(self) -> int:
+        """-> the port of the server behind the tunnels, where no viewer is it."""
+        port = free_port()
+        self.process([sys.executable, "-m", "benchmarks.far_end", "--port", str(port)])
+        poll_until(lambda: accepts(port), TIMEOUT, "the far end")
+        return port
+
+    def peer_server(self, *hosts: SshServer, program: Sequence[str] = ("-m", "runicorn")) -> Api | None:
+        """Runicorn's own server; None without it. `program`: what its Python is to run."""
         if not PEER.exists():
             return None
         directory = self._fresh("peer")
@@ -109,7 +162,7 @@ class Stage:
         )
         port = free_port()
         python = str(PEER / "bin" / "python")
-        viewer = ["-m", "runicorn", "viewer", "--storage", str(directory), "--port", str(port)]
+        viewer = [*program, "viewer", "--storage", str(directory), "--port", str(port)]
         process = self.process(
             [python, *viewer], environment=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -152,14 +205,25 @@ class Stage:
         local = free_port()
         lead = f"{local}:127.0.0.1:{remote_port}"
         if tuned:
-            command = [*self.ssh(host, *TUNED, port=port), "-L", lead, "host", f"echo {_READY}; exec cat"]
+            command = [
+                *self.ssh(host, *TUNED, port=port),
+                "-L",
+                lead,
+                "host",
+                f"echo {_READY.decode()}; exec cat",
+            ]
             process = self.process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            assert process.stdout is not None
-            process.stdout.readline()
         else:
             process = self.process([*self.ssh(host, port=port), "-N", "-L", lead, "host"])
-        poll_until(lambda: accepts(local), 30, "ssh -L")
-        return Forward(local, process.pid)
+        try:
+            if tuned:
+                _wait_until_ready(process)
+            poll_until(lambda: process.poll() is not None or accepts(local), 30, "ssh -L")
+            if process.poll() is not None:
+                raise Failed(f"ssh -L ended with status {process.returncode}")
+        except Failed as error:
+            return Broken(error)
+        return Forward(local, process.pid, remote_port)
 
     def master(self, host: SshServer, *, port: int | None = None) -> list[str]:
         """A warm connection; -> the beginning of a command line that uses it."""
@@ -167,13 +231,12 @@ class Stage:
         self._made += 1
         command = self.ssh(host, "-S", control, port=port)
         process = self.process(
-            [*command, "-M", "host", f"echo {_READY}; exec cat"],
+            [*command, "-M", "host", f"echo {_READY.decode()}; exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        assert process.stdout is not None
-        process.stdout.readline()
+        _wait_until_ready(process)
         return command
 
     # --- processes
@@ -188,8 +251,15 @@ class Stage:
             start_new_session=True,
             **{"stdin": subprocess.DEVNULL, **more},
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
         return process
+
+    def _started(self, server: _Server) -> _Server:
+        """Those of the tests end a test that they cannot serve; here they have failed."""
+        try:
+            return self._stack.enter_context(server)
+        except (pytest.fail.Exception, pytest.skip.Exception) as error:
+            raise Failed(str(error)) from error
 
     def _fresh(self, kind: str) -> Path:
         self._made += 1
@@ -207,15 +277,17 @@ class Stage:
 class Forward:
     """A port that leads to the far end, and the process that carries it."""
 
-    def __init__(self, port: int, pid: int | None) -> None:
+    def __init__(self, port: int, pid: int | None, far: int = 0) -> None:
         self.port = port
         self.pid = pid
+        self.far = far  # the port it leads to
 
-    def load(self, kind: str, *arguments: int) -> Measures:
-        command = [sys.executable, "-m", "benchmarks.load", kind, str(self.port), *map(str, arguments)]
+    def load(self, kind: str, *arguments: int, module: str = "load") -> Measures:
+        """Run `python -m benchmarks.MODULE KIND PORT …`. -> what it says, and the tunnel's `cpu` seconds."""
+        command = [sys.executable, "-m", f"benchmarks.{module}", kind, str(self.port), *map(str, arguments)]
         before = cpu_seconds(self.pid)
         done = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT * 2, check=False
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
         if done.returncode:
             raise Failed(f"{kind}: {done.stderr.strip()[-500:]}")
@@ -224,139 +296,18 @@ class Forward:
         return measures
 
 
-class Api:
-    """A server with the Remote API, and its process."""
+class Broken(Forward):
+    """One that could not be made."""
 
-    def __init__(self, port: int, pid: int) -> None:
-        self.port = port
-        self.pid = pid
+    def __init__(self, error: Exception) -> None:
+        super().__init__(0, None)
+        self._error = error
 
-    def request(self, method: str, path: str, body: Any = None, timeout: float = 120.0) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
-
-    def get(self, route: str, **query: Any) -> Any:
-        return self._done("GET", f"/api/remote/{route}" + (f"?{urlencode(query)}" if query else ""))
-
-    def post(self, route: str, **body: Any) -> Any:
-        return self._done("POST", f"/api/remote/{route}", body)
-
-    def start_viewer(self, credentials: Mapping[str, Any], environment: str = STAND_IN) -> dict[str, Any]:
-        session: dict[str, Any] = self.post(
-            "viewer/start", **credentials, remote_root="~/storage", conda_env=environment
-        )["session"]
-        return session
-
-    def _done(self, method: str, path: str, body: Any = None) -> Any:
-        status, answer = self.request(method, path, body)
-        if status != 200:
-            raise Failed(f"{method} {path}: {status} {answer}")
-        return answer
+    def load(self, kind: str, *arguments: int, module: str = "load") -> Measures:
+        raise self._error
 
 
-def credentials(host: SshServer, port: int | None = None) -> dict[str, Any]:
-    return {
-        "host": host.host,
-        "port": port or host.port,
-        "username": host.username,
-        "private_key_path": str(host.client_key),
-        "use_agent": False,
-    }
-
-
-def connection_id(host: SshServer, port: int | None = None) -> str:
-    return f"{host.username}@{host.host}:{port or host.port}"
-
-
-def cpu_seconds(pid: int | None) -> float:
-    """User and system time of a process so far; 0 without one."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mb(pid: int) -> float:
-    """What ends with the process: its private pages, and its share of shared ones."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
-
-
-def thread_count(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/task"))
-
-
-def closed_connections() -> int:
-    """How many the kernel still keeps, in TIME_WAIT."""
-    words = Path("/proc/net/sockstat").read_text().split()
-    return int(words[words.index("tw") + 1])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def accepts(port: int) -> bool:
-    """Whether something listens there."""
-    with socket.socket() as probe:
-        probe.settimeout(5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def answers(port: int, path: str = "/api/health") -> bool:
-    """Whether it answers 200 to one request on a new connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def poll_until(condition: Callable[[], bool], timeout: float, what: str, every: float = 0.01) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed(f"{what}: nothing within {timeout:g} s")
-        select.select([], [], [], every)
-
-
-@contextlib.contextmanager
-def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for the time of the block; its group ends with it."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
+def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    if process.stdout.readline().strip() != _READY:
+        raise Failed("ssh did not log in")

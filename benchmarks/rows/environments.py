@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from benchmarks.figures import Bar, Row, column, interleave, timed
-from benchmarks.stage import ROUND_TRIP_MS, TIMEOUT, Api, Stage, connection_id, credentials, poll_until
+from benchmarks.api import Api, connection_id, credentials
+from benchmarks.figures import Bar, Curve, Result, Row, timed
+from benchmarks.machine import poll_until
+from benchmarks.part import Part
+from benchmarks.stage import ROUND_TRIP_MS, TIMEOUT, Stage
 from runicorn_remote import onhost
 from tests.hosts.sshd import SshServer
 from tests.onhost.homes import install_runicorn, make_conda_root
@@ -20,13 +24,15 @@ _QUIET = 0.7  # seconds
 _SESSION = "server_input_channel_open: ctype session"
 
 
-def measure(stage: Stage) -> list[Row]:
+def measure(stage: Stage) -> Iterator[Part]:
     host = stage.host()
     talkative = stage.host(LogLevel="DEBUG1")
-    return [*_channels(stage, talkative), *_seconds(stage, host)]
+    yield "SSH channels", partial(_channels, stage, talkative)
+    yield "/conda-envs", partial(_seconds, stage, host)
+    yield f"/conda-envs, RTT {ROUND_TRIP_MS} ms", partial(_far, stage, host)
 
 
-def _channels(stage: Stage, host: SshServer) -> list[Row]:
+def _channels(stage: Stage, host: SshServer) -> Iterator[Row]:
     # The heartbeat's probes are sessions too.
     api = stage.our_server((host, host.port), heartbeat_interval="3600")
     api.post("connect", **credentials(host))
@@ -41,32 +47,26 @@ def _channels(stage: Stage, host: SshServer) -> list[Row]:
         return float(host.log().count(_SESSION) - before - 1)
 
     _wait_until_quiet(host)
-    rows = []
     for number in NUMBERS:
         _make_environments(host, number)
         values = {OURS: [count(lambda: api.get("conda-envs", **which))]}
         name = f"SSH channels of /conda-envs, {number} environments"
-        rows.append(Row(name, "", values, OURS, bar=Bar(1, absolute=True)))
+        yield Row(name, "", values, OURS, bar=Bar(1, absolute=True))
     after = {
         "/env-configs": lambda: api.get("env-configs", **which),
         "/config": lambda: api.get("config", **which, conda_env="system"),
     }
     for route, ask in after.items():
-        rows.append(
-            Row(
-                f"SSH channels of {route} after it", "", {OURS: [count(ask)]}, OURS, bar=Bar(0, absolute=True)
-            )
-        )
+        name = f"SSH channels of {route} after it"
+        yield Row(name, "", {OURS: [count(ask)]}, OURS, bar=Bar(0, absolute=True))
     for route, ask in after.items():
         # A new connection knows nothing yet.
         account = credentials(host)
         api.post("disconnect", **{key: account[key] for key in ("host", "port", "username")})
         api.post("connect", **account)
         _wait_until_quiet(host)
-        rows.append(
-            Row(f"SSH channels of {route} alone", "", {OURS: [count(ask)]}, OURS, bar=Bar(1, absolute=True))
-        )
-    return rows
+        name = f"SSH channels of {route} alone"
+        yield Row(name, "", {OURS: [count(ask)]}, OURS, bar=Bar(1, absolute=True))
 
 
 def _wait_until_quiet(host: SshServer) -> None:
@@ -84,38 +84,45 @@ def _wait_until_quiet(host: SshServer) -> None:
     poll_until(is_quiet, 20, "an end of what follows a connect", every=0.05)
 
 
-def _seconds(stage: Stage, host: SshServer) -> list[Row]:
-    rows = []
+def _seconds(stage: Stage, host: SshServer) -> Iterator[Result]:
     near = _Asked(stage, host, host.port)
+    points = {}
     for number in NUMBERS:
         _make_environments(host, number)
-        rows.append(near.row(f"/conda-envs, {number} environments", stage.rounds(9, 4), Bar(1.3)))
+        row = near.row(f"/conda-envs, {number} environments", 9, 4, Bar(1.3))
+        points[number] = row.values.get(OURS, [])
+        yield row
+    yield Curve("environments of a host: seconds of /conda-envs", "s", points)
+
+
+def _far(stage: Stage, host: SshServer) -> list[Row]:
     _make_environments(host, 20)
     far = _Asked(stage, host, stage.long_wire(host))
     name = f"/conda-envs, 20 environments, RTT {ROUND_TRIP_MS} ms"
-    rows.append(far.row(name, stage.rounds(5, 2), Bar(1.2), "through the relay"))
-    return rows
+    return [far.row(name, 5, 2, Bar(1.2), "through the relay")]
 
 
 class _Asked:
     """A host that is connected, by us and by a warm `ssh`."""
 
     def __init__(self, stage: Stage, host: SshServer, port: int) -> None:
+        self._stage = stage
         self._api: Api = stage.our_server((host, port))
         self._which = {"connection_id": connection_id(host, port)}
         self._api.post("connect", **credentials(host, port))
         self._command = [*stage.master(host, port=port), "host", "sh -s"]
         self._script = onhost.build("survey", {"remote_root": None, "environment": None}).script.encode()
 
-    def row(self, name: str, rounds: int, bar: Bar, note: str = "") -> Row:
+    def row(self, name: str, full: int, quick: int, bar: Bar, note: str = "") -> Row:
         def ours() -> dict[str, float]:
             return dict(timed(lambda: self._api.get("conda-envs", **self._which)))
 
         def ssh() -> dict[str, float]:
             return dict(timed(self._run))
 
-        table = interleave({OURS: ours, SSH: ssh}, rounds)
-        return Row(name, "s", column(table, "seconds"), OURS, SSH, bar, note)
+        contestants = {OURS: ours, SSH: ssh}
+        table = self._stage.interleave(contestants, full, quick, seconds=8, warm_up=True)
+        return table.row("seconds", name, "s", OURS, SSH, bar, note)
 
     def _run(self) -> None:
         subprocess.run(self._command, input=self._script, capture_output=True, timeout=TIMEOUT, check=True)

@@ -10,50 +10,55 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterator
+from functools import partial
 
-from benchmarks.figures import Bar, Row, column, interleave
-from benchmarks.stage import (
-    PEER,
-    REAL,
-    ROUND_TRIP_MS,
-    TIMEOUT,
-    Api,
-    Failed,
-    Stage,
-    accepts,
-    answers,
-    credentials,
-    free_port,
-    poll_until,
-    running,
-)
+from benchmarks.api import Api, Failed, credentials
+from benchmarks.figures import Bar, Row, Table, reason
+from benchmarks.machine import accepts, answers, free_port, poll_until, running
+from benchmarks.part import Part
+from benchmarks.stage import PEER, REAL, ROUND_TRIP_MS, TIMEOUT, Stage
 from tests.hosts.sshd import SshServer
 
 OURS, BY_HAND, RUNICORN = "ours", "by hand", "Runicorn 0.7.2"
+_BAR = Bar(1.1)
 
 
-def measure(stage: Stage) -> list[Row]:
+def measure(stage: Stage) -> Iterator[Part]:
     name = "viewer start until its first 200"
     if not PEER.exists():
-        return [Row(name, "s", skipped="there is no .cache/runicorn-0.7.2 (make runicorn-0.7.2)")]
+        skipped = Row(name, "s", skipped="there is no .cache/runicorn-0.7.2 (make runicorn-0.7.2)")
+        yield name, lambda: [skipped]
+        return
     host = stage.host()
     far = stage.long_wire(host)
-    bar = Bar(1.1)
-    return [
-        _row(stage, host, host.port, name, stage.rounds(5, 2), bar),
-        _row(
-            stage,
-            host,
-            far,
-            f"{name}, RTT {ROUND_TRIP_MS} ms",
-            stage.rounds(4, 1),
-            bar,
-            "through the relay",
-        ),
-    ]
+    yield name, partial(_near, stage, host, name)
+    name += f", RTT {ROUND_TRIP_MS} ms"
+    yield name, partial(_far, stage, host, far, name)
 
 
-def _row(stage: Stage, host: SshServer, port: int, name: str, rounds: int, bar: Bar, note: str = "") -> Row:
+def _near(stage: Stage, host: SshServer, name: str) -> list[Row]:
+    row = _compare(stage, host, host.port, 5, 2, seconds=25).row("seconds", name, "s", OURS, BY_HAND, _BAR)
+    try:
+        peer = stage.peer_server(host)
+        assert peer is not None
+        peer.post("connect", **credentials(host))
+        row.values[RUNICORN] = [
+            _started(peer, credentials(host), {"conda_env": "system"}, polls=True)["seconds"]
+            for _ in range(stage.rounds(2, 1))
+        ]
+        row.note = "Runicorn's own server starts a stand-in, which costs it less than the real viewer"
+    except Exception as error:
+        row.failed[RUNICORN] = reason(error)
+    return [row]
+
+
+def _far(stage: Stage, host: SshServer, port: int, name: str) -> list[Row]:
+    table = _compare(stage, host, port, 4, 1, seconds=25)
+    return [table.row("seconds", name, "s", OURS, BY_HAND, _BAR, "through the relay")]
+
+
+def _compare(stage: Stage, host: SshServer, port: int, full: int, quick: int, *, seconds: float) -> Table:
     api = stage.our_server((host, port))
     account = credentials(host, port)
     api.post("connect", **account)
@@ -77,16 +82,8 @@ def _row(stage: Stage, host: SshServer, port: int, name: str, rounds: int, bar: 
         poll_until(lambda: not accepts(remote), TIMEOUT, "the end of the viewer by hand")
         return {"seconds": seconds}
 
-    table = interleave({OURS: ours, BY_HAND: by_hand}, rounds)
-    values = column(table, "seconds")
-    if port == host.port and (peer := stage.peer_server(host)) is not None:
-        peer.post("connect", **account)
-        values[RUNICORN] = [
-            _started(peer, account, {"conda_env": "system"}, polls=True)["seconds"]
-            for _ in range(stage.rounds(2, 1))
-        ]
-        note = "Runicorn's own server starts a stand-in, which costs it less than the real viewer"
-    return Row(name, "s", values, OURS, BY_HAND, bar, note)
+    contestants = {OURS: ours, BY_HAND: by_hand}
+    return stage.interleave(contestants, full, quick, seconds=seconds, warm_up=True)
 
 
 def _started(
