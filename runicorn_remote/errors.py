@@ -397,3 +397,8 @@ class LinkLost(SSHError):
     """A connection that was up is gone, or does not answer within its deadline."""
 
     code = "LINK_LOST"
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it is alive after all: a host that refuses a channel has answered."""
+        return self.code == "CHANNEL_REFUSED"

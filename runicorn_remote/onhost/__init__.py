@@ -95,6 +95,11 @@ def no_answer(stdout: bytes, stderr: bytes, exit_status: int) -> RemoteCommandFa
     )
 
 
+def bad_answer() -> RemoteCommandFailed:
+    """The error for an answer in the right form with values that cannot be."""
+    return RemoteCommandFailed("The host's answer makes no sense", code="BAD_ANSWER")
+
+
 def shown(text: str, longest: int = 500) -> str:
     """A string from a host, short and printable, to show to a person."""
     text = text if len(text) <= longest else text[: longest - 1] + "…"

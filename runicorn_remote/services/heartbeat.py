@@ -155,7 +155,7 @@ class Heartbeat:
                 return
             state = self._launcher.process_state(host, session.id, process)
         except LinkLost as error:
-            if error.code == "CHANNEL_REFUSED":  # an answer: the link is there
+            if error.has_answered:
                 session.deaf(_FAILURES_UNTIL_DEGRADED)
             else:
                 self._recovery.link_lost(host, error)

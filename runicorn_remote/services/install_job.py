@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-import time
 from typing import Any
 
 from runicorn_remote.clock import Clock
@@ -39,7 +38,7 @@ class InstallJob:
         self.events = SessionEvents()
         self._clock = clock
         self._started = clock.monotonic()
-        self._started_at = int(time.time() * 1000)
+        self._started_at = clock.time_ms()
         self._ended: float | None = None
         self._lock = threading.Lock()
         self._state = RUNNING

@@ -19,7 +19,6 @@ from runicorn_remote.errors import (
     EnvironmentNotFound,
     InstallCancelled,
     InstallFailed,
-    RemoteCommandFailed,
     RemoteError,
 )
 from runicorn_remote.services.host_platform import read_platform
@@ -169,5 +168,5 @@ def _failure(event: dict[str, Any]) -> RemoteError:
 def _text(event: dict[str, Any], name: str, longest: int = 4096) -> str:
     value = event.get(name)
     if not isinstance(value, str) or not value or len(value) > longest:
-        raise RemoteCommandFailed("The host's answer makes no sense", code="BAD_ANSWER")
+        raise onhost.bad_answer()
     return onhost.shown(value, longest)

@@ -108,14 +108,14 @@ class Launcher:
                 for place, (session_id, process) in enumerate(asked.items())
             }
         except (KeyError, IndexError, TypeError) as error:
-            raise _nonsense() from error
+            raise onhost.bad_answer() from error
         return {session_id: found.get(session_id, ProcessState(False, False, ())) for session_id in processes}
 
     def viewers_of(self, host: RemoteHost, server_id: str) -> dict[str, RemoteProcess]:
         """The viewers on a host that have this server's mark, dead ones included, by session id."""
         entries = self._ask(host, "sweep", {"server": server_id}).get("viewers")
         if not isinstance(entries, list):
-            raise _nonsense()
+            raise onhost.bad_answer()
         found = {}
         for entry in entries:
             # A record that makes no sense hides no other.
@@ -180,7 +180,7 @@ def _failure(event: dict[str, Any]) -> RemoteError:
 def _process(event: dict[str, Any]) -> RemoteProcess:
     pid, port = event.get("pid"), event.get("port")
     if not (isinstance(pid, int) and isinstance(port, int) and pid > 1 and 0 < port < 65536):
-        raise _nonsense()
+        raise onhost.bad_answer()
     return RemoteProcess(pid, _text(event, "start_time"), port, _text(event, "directory"))
 
 
@@ -191,7 +191,7 @@ def _state(entry: dict[str, Any], process: RemoteProcess) -> ProcessState:
 def _text(event: dict[str, Any], name: str, longest: int = 4096) -> str:
     value = event.get(name)
     if not isinstance(value, str) or len(value) > longest:
-        raise _nonsense()
+        raise onhost.bad_answer()
     return "".join(character if character.isprintable() else "�" for character in value)
 
 
@@ -200,7 +200,3 @@ def _lines(event: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(lines, list):
         return ()
     return tuple(_text({"line": str(line)[:500]}, "line") for line in lines[-40:])
-
-
-def _nonsense() -> RemoteCommandFailed:
-    return RemoteCommandFailed("The host's answer makes no sense", code="BAD_ANSWER")

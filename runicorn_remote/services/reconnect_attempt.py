@@ -150,5 +150,5 @@ class ReconnectAttempt:
 
 
 def is_loss(error: RemoteError) -> TypeGuard[LinkLost]:
-    """Whether the connection is of no use any more. One that refuses a channel has answered."""
-    return isinstance(error, LinkLost) and error.code != "CHANNEL_REFUSED"
+    """Whether the connection is of no use any more."""
+    return isinstance(error, LinkLost) and not error.has_answered

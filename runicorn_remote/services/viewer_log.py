@@ -75,7 +75,7 @@ def _ask(host: RemoteHost, session_id: str, directory: str, lines: int, timeout:
         raise (_no_log() if error.code == "LOG_NOT_FOUND" else error) from error
     found = answer.get("lines")
     if not isinstance(found, list):
-        raise RemoteCommandFailed("The host's answer makes no sense", code="BAD_ANSWER")
+        raise onhost.bad_answer()
     return tuple(onhost.shown(str(line), _LONGEST_LINE) for line in found[-lines:])
 
 

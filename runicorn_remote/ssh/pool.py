@@ -133,7 +133,7 @@ class ConnectionPool:
             slot.host.check(self._check_timeout, keep=for_command)
             return slot.host
         except LinkLost as error:
-            if error.code == "CHANNEL_REFUSED":  # an answer, so it is alive
+            if error.has_answered:
                 return slot.host
             logger.info("The connection to %s is dropped: %s", slot.host.target, error.reason)
         except Busy:
