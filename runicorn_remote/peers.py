@@ -44,13 +44,14 @@ class PeerCheck:
         """`allowed_users`: names or numbers, beside the one this process runs as. Raises `ValueError`."""
         own = {os.geteuid()} if hasattr(os, "geteuid") else set()
         self._allowed = own | {_user_id(user) for user in allowed_users}
+        self._works = enabled and os.access(_TABLES[socket.AF_INET], os.R_OK)
         self._enabled = enabled
         self._warned = threading.Event()
 
     @property
     def works(self) -> bool:
         """Whether this machine tells who owns a connection."""
-        return self._enabled and os.access(_TABLES[socket.AF_INET], os.R_OK)
+        return self._works
 
     def allows(self, peer: Peer) -> bool:
         """Whether the process at the other end is of an allowed user. Other addresses than loopback pass."""
