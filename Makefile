@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Tests at a time, files of them: they wait more than they compute. 0 is one after the other.
+JOBS ?= 4
 
 FAULT_TRIES ?= 10
 FAULT_VIEWERS ?= 20
@@ -32,10 +34,10 @@ serve: $(VENV)/demo.stamp ## the server, at http://127.0.0.1:23300
 	$(VENV)/bin/python -m runicorn_remote serve $(ARGS)
 
 test: $(VENV)/test.stamp $(RUNICORN_VERSIONS:%=$(CACHE)/runicorn-%/stamp) ## the tests
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-paramiko5: $(CACHE)/paramiko-5/stamp ## the tests of the SSH layer with paramiko 5
-	$(CACHE)/paramiko-5/bin/python -m pytest tests/ssh $(ARGS)
+	$(CACHE)/paramiko-5/bin/python -m pytest -n $(JOBS) --dist loadfile tests/ssh $(ARGS)
 
 faults: $(VENV)/test.stamp ## break everything, FAULT_TRIES times with FAULT_VIEWERS viewers: docs/reliability.md
 	$(VENV)/bin/python -m tests.faults.run --tries $(FAULT_TRIES) --viewers $(FAULT_VIEWERS) \

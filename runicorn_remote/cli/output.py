@@ -78,8 +78,8 @@ def drawn(table: Table) -> RichTable:
     from rich.text import Text
 
     picture = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in table.columns:
-        picture.add_column(column, overflow="fold")
+    for place, column in enumerate(table.columns):
+        picture.add_column(column, overflow="fold", no_wrap=place == 0)
     for row in table.rows:
         picture.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     return picture

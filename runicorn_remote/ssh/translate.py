@@ -142,7 +142,7 @@ def link_errors(target: Target) -> Iterator[None]:
         raise LinkLost(f"The SSH connection to {target} is lost: {error or type(error).__name__}") from error
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException | None) -> bool:
     """Whether a channel was refused, which is an answer: the link is up.
 
     paramiko keeps one exception a transport: of two refusals at once, one thread gets this sentence.

@@ -61,6 +61,7 @@ STATUS = {
     errors.AuthenticationFailed: 500,
     errors.HostKeyRevoked: 500,
     errors.NoCommonAlgorithm: 500,
+    errors.WeakAlgorithmsOnly: 500,
     errors.NothingToLogInWith: 500,
     errors.InteractionImpossible: 500,
     errors.InteractiveAuthRequired: 401,
