@@ -47,6 +47,7 @@ class PeerCheck:
         self._works = enabled and os.access(_TABLES[socket.AF_INET], os.R_OK)
         self._enabled = enabled
         self._warned = threading.Event()
+        self.owners = SocketOwners()
 
     @property
     def works(self) -> bool:
@@ -60,7 +61,7 @@ class PeerCheck:
         if not self.works:
             self._warn_once()
             return True
-        owner = owner_of(peer)
+        owner = self.owners.owner_of(peer)
         return owner is not None and owner in self._allowed
 
     def allows_socket(self, sock: socket.socket) -> bool:
@@ -90,18 +91,32 @@ def is_another_machine(address: str) -> bool:
     return not _is_loopback(address)
 
 
-def owner_of(peer: Peer) -> int | None:
-    """The user id behind the other end of a connection, or None if it is gone. From any thread."""
-    remote = _parse(peer.remote[0])
-    local = None if peer.local_address is None else _parse(peer.local_address)
-    if local is not None:
+class SocketOwners:
+    """Finds who owns the other end of a connection. May be called from any thread."""
+
+    def __init__(self) -> None:
+        # A kernel without the module for TCP sockets says the same as one without the socket.
+        self._kernel_answers = False
+
+    def owner_of(self, peer: Peer) -> int | None:
+        """The user id behind the other end, or None if it is gone. Raises `ValueError` for no address."""
+        remote = _parse(peer.remote[0])
+        if peer.local_address is None:
+            return _listed_owner((remote, peer.remote[1]), (None, peer.local_port))
+        local = _parse(peer.local_address)
         try:
             owner = owner_of_socket((remote, peer.remote[1]), (local, peer.local_port))
+            self._kernel_answers = self._kernel_answers or owner is not None
+            if self._kernel_answers:
+                return owner
         except Unavailable:
-            owner = None
-        if owner is not None:
-            return owner
-    return _listed_owner((remote, peer.remote[1]), (local, peer.local_port))
+            pass
+        return _listed_owner((remote, peer.remote[1]), (local, peer.local_port))
+
+
+def owner_of(peer: Peer) -> int | None:
+    """The same, once."""
+    return SocketOwners().owner_of(peer)
 
 
 def _listed_owner(theirs: tuple[Address, int], ours: tuple[Address | None, int]) -> int | None:

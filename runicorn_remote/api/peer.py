@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import request
 
-from runicorn_remote.peers import Peer, owner_of
+from runicorn_remote.api.base import services
+from runicorn_remote.peers import Peer
 
 # In the WSGI environment, where our own server (`runicorn_remote.channel`) says which of its addresses a
 # connection came to, and which user is at the other end of a unix socket.
@@ -31,6 +32,6 @@ def caller() -> tuple[int | None, str | None]:
     if peer is None:
         return request.environ.get(PEER_UID), None
     try:
-        return owner_of(peer), peer.remote[0]
+        return services().peers.owners.owner_of(peer), peer.remote[0]
     except ValueError:  # another WSGI server gave something that is no address
         return None, peer.remote[0]

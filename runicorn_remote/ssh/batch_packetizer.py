@@ -14,6 +14,7 @@ This relies on private names of paramiko's; `packetizer_support` tells whether t
 from __future__ import annotations
 
 import contextlib
+import mmap
 import socket
 import struct
 import sys
@@ -43,6 +44,7 @@ _PADDING = [bytes(size) for size in range(4 + _BLOCK)]
 _BUFFER = 512 * 1024
 _AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
 _DECRYPTS_INTO = hasattr(AESGCM, "decrypt_into")  # not in older releases of cryptography
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if sys.platform != "win32" else {}
 _PATIENCE = struct.pack("ll", 0, 100_000)  # struct timeval; as long as paramiko waits between its checks
 
 
@@ -60,6 +62,11 @@ def no_sink(_chanid: int) -> Sink | None:
 _Packetizer: Any = Packetizer  # the type stubs know only its public side
 
 
+def _pages(size: int) -> memoryview:
+    """Memory that takes room only where it is written: an idle connection uses its first pages, if any."""
+    return memoryview(mmap.mmap(-1, size, **_PRIVATE))
+
+
 class BatchPacketizer(_Packetizer):
     """A `Packetizer` for a real socket. What reads is for the transport thread, what writes for any."""
 
@@ -74,10 +81,10 @@ class BatchPacketizer(_Packetizer):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.find_sink: Callable[[int], Sink | None] = no_sink  # by the number of the channel
-        self._arrived = memoryview(bytearray(_BUFFER))  # between _begin and _end: not looked at yet
+        self._arrived = _pages(_BUFFER)  # between _begin and _end: not looked at yet
         self._begin = 0
         self._end = 0
-        self._plain = memoryview(bytearray(_BUFFER))  # each packet at the place it has in _arrived
+        self._plain = _pages(_BUFFER)  # each packet at the place it has in _arrived
         self._unsent = bytearray()  # encrypted; this and the next: guarded by paramiko's write lock
         self._posting = False
         self.is_full = False  # the socket takes no more for now; changed under the write lock

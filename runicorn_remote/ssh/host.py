@@ -117,11 +117,11 @@ class RemoteHost:
         with self._session(timeout) as channel, link_errors(self.target):
             if command is not None and _takes_long_commands(channel):
                 _request_exec(channel, command)
+                _write_all(channel, b"")
             else:
                 _request_exec(channel, "sh -s")
                 channel.settimeout(timeout)
-                channel.sendall(script.encode())
-            channel.shutdown_write()
+                _write_all(channel, script.encode())
             yield RunningScript(self.target, channel, deadline)
 
     @contextmanager
@@ -210,6 +210,18 @@ class RemoteHost:
             self._give_back(channel)
             return None
         return channel
+
+
+def _write_all(channel: paramiko.Channel, text: bytes) -> None:
+    """Give a command its whole input. One that ends without reading it has said why in its output."""
+    try:
+        channel.sendall(text)
+        channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:
+        if is_lost(channel):
+            raise
 
 
 def _takes_long_commands(channel: Any) -> bool:

@@ -297,7 +297,7 @@ def test_an_account_that_runs_no_scripts(doctor: Doctor, state: Path, tmp_path: 
     found = steps(result)
     assert (result.status, found["exec"]["status"], found["python"]["status"]) == (1, "failed", "skipped")
     assert "This account is limited" in found["exec"]["detail"]
-    assert found["forwarding"]["status"] == "ok"
+    assert found["forwarding"]["status"] == "ok", found["forwarding"]
 
 
 def test_a_host_without_python(doctor: Doctor, state: Path, tmp_path: Path) -> None:
