@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -216,7 +217,8 @@ def one_answer(answer: bytes) -> Iterator[int]:
                 return
             with sock:
                 sock.sendall(answer)
-                sock.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # the other side was faster
+                    sock.shutdown(socket.SHUT_WR)
                 sock.settimeout(10)
                 try:
                     while sock.recv(4096):
