@@ -5,7 +5,7 @@
     │   ├── InvalidConnectionId
     │   ├── KeyUnusable                 PassphraseRequired, PassphraseWrong
     │   ├── HostKeyNotSeen
-    │   ├── SavedServerMismatch         ChallengeUnusable
+    │   ├── SavedServerMismatch         ChallengeUnusable, LaunchArgumentsUnusable
     │   └── NotADirectory
     ├── AccessDenied                    TokenRequired, TargetForbidden
     ├── NotFound
@@ -104,6 +104,12 @@ class ChallengeUnusable(InvalidValue):
     """Answers to a question of a host that cannot be used."""
 
     code = "CHALLENGE_UNKNOWN"
+
+
+class LaunchArgumentsUnusable(InvalidValue):
+    """They are not what the launch command of that host needs."""
+
+    code = "LAUNCH_ARGUMENT_INVALID"
 
 
 class NotADirectory(InvalidValue):

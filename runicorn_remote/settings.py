@@ -94,6 +94,7 @@ class Settings:
     login_backoff_max: float = 60.0
 
     # Viewers.
+    launch: tuple[str, ...] = ()
     viewer_start_timeout: float = 120.0
     viewer_stop_timeout: float = 10.0
     on_shutdown: str = "stop"

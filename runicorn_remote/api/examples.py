@@ -35,6 +35,7 @@ SESSION = {
     "url": "http://localhost:41009",
     "condaEnv": "train",
     "runicornVersion": "0.7.2",
+    "node": None,
     "error": None,
     "errorCode": None,
     "errorDetail": None,

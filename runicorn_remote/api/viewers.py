@@ -42,6 +42,7 @@ def start(body: dict[str, Any], headers: dict[str, Any]) -> Any:
         "local_port": body["local_port"],
         "remote_port": body["remote_port"],
         "environment": body["conda_env"],
+        "launch_args": body["launch_args"],
     }
     key = headers["idempotency_key"]
     if body["wait"]:

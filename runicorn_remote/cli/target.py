@@ -121,6 +121,20 @@ class PortType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class AssignmentType(click.ParamType):
+    """`NAME=VALUE`, as a pair."""
+
+    name = "assignment"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        name, equals, text = str(value).partition("=")
+        if not (name and equals):
+            self.fail(f"{value!r} does not look like NAME=VALUE", param, ctx)
+        return name, text
+
+
 def target_argument(*, required: bool = True) -> Any:
     return click.argument(
         "target",

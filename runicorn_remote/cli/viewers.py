@@ -17,7 +17,7 @@ from runicorn_remote.cli.phases import PhaseWatch, display_for
 from runicorn_remote.cli.profiles import chosen, saved_option
 from runicorn_remote.cli.resources import ask_all
 from runicorn_remote.cli.status import print_status, watch_status
-from runicorn_remote.cli.target import PortType, Target, target_argument
+from runicorn_remote.cli.target import AssignmentType, PortType, Target, target_argument
 from runicorn_remote.cli.verb import TOKEN_VARIABLE, Verb, client_verb
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 @click.option(
     "--remote-port", type=PortType(), metavar="PORT", help="The viewer's port there (any free one)."
 )
+@click.option(
+    "--launch-arg",
+    "launch_args",
+    multiple=True,
+    type=AssignmentType(),
+    metavar="NAME=VALUE",
+    help="For the server's launch command of a cluster, such as job=123; may be repeated.",
+)
 @click.option("--open", "open_browser", is_flag=True, help="Open it in the web browser.")
 @saved_option
 @credential_options
@@ -43,6 +51,7 @@ def start(
     env: str | None,
     local_port: int | None,
     remote_port: int | None,
+    launch_args: tuple[tuple[str, str], ...],
     open_browser: bool,
     saved: str | None,
     credentials: dict[str, Any],
@@ -58,6 +67,7 @@ def start(
         "conda_env": env or choice.profile.get("condaEnv"),
         "local_port": local_port or choice.profile.get("localPort"),
         "remote_port": remote_port or choice.profile.get("remotePort"),
+        "launch_args": dict(launch_args) or choice.profile.get("launchArgs"),
     }
     if not options["remote_root"]:
         raise click.UsageError("Missing option '--root': the storage directory on the host.")
@@ -144,9 +154,11 @@ def _start(verb: Verb, login: Login, arguments: dict[str, Any]) -> ViewerSession
 def _tell(session: ViewerSession) -> None:
     """The address to stdout, for `$(...)`; the rest beside it."""
     runicorn = f"runicorn {session['runicornVersion']}" if session["runicornVersion"] else "runicorn"
+    node = f", node {session['node']}" if session["node"] else ""
     say(
         f"{runicorn} in {session['condaEnv']} shows {session['remoteRoot']} on "
-        f"{session['username']}@{session['host']}\nTo stop it: runicorn-remote stop {session['sessionId']}"
+        f"{session['username']}@{session['host']}{node}\n"
+        f"To stop it: runicorn-remote stop {session['sessionId']}"
     )
     click.echo(printable(session["url"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 
@@ -193,6 +194,7 @@ class ViewerSession(TypedDict):
     url: str
     condaEnv: str | None
     runicornVersion: str | None
+    node: str | None  # the compute node it runs on; None: the host itself
     error: str | None
     errorCode: str | None
     errorDetail: dict[str, Any] | None  # what a person has to decide on: {"code", "message", "host_key"}
@@ -259,6 +261,7 @@ class StartOptions(_WhereAndWhat, total=False):
     local_port: int | None
     remote_port: int | None
     conda_env: str | None
+    launch_args: Mapping[str, str] | None
     saved_server_id: str | None
     idempotency_key: str | None
     on_host_key: Any

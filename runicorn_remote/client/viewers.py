@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -46,6 +46,7 @@ class ViewerMethods(ApiClient):
         local_port: int | None = None,
         remote_port: int | None = None,
         conda_env: str | None = None,
+        launch_args: Mapping[str, str] | None = None,
         saved_server_id: str | None = None,
         on_host_key: OnHostKey | None = None,
         on_challenge: OnChallenge | None = None,
@@ -54,7 +55,8 @@ class ViewerMethods(ApiClient):
     ) -> StartedViewer:
         """Start a viewer on the host and open a local port to it; returns when it answers there.
 
-        `remote_root` is the storage directory on the host. Without ports, free ones are taken. The
+        `remote_root` is the storage directory on the host. Without ports, free ones are taken.
+        `launch_args` fill the command by which the server starts viewers on that cluster's nodes. The
         credentials are those of `connect`; without any, a connection that is open already serves.
 
         Returns `{"ok", "session", "message"}`; `session["url"]` is what to open, `session["sessionId"]`
@@ -83,6 +85,7 @@ class ViewerMethods(ApiClient):
             "local_port": local_port,
             "remote_port": remote_port,
             "conda_env": conda_env,
+            "launch_args": None if launch_args is None else dict(launch_args),
         }
         body.update({name: value for name, value in options.items() if value is not None})
         if not wait:

@@ -22,7 +22,7 @@ from importlib import resources
 from typing import Any
 
 from runicorn_remote.errors import RemoteCommandFailed
-from runicorn_remote.onhost.packing import pack, packed
+from runicorn_remote.onhost.packing import pack, packed, program_text
 
 # For a startup file that reads a line of our input.
 _PREAMBLE = ":\n:\n"
@@ -112,6 +112,11 @@ def build(question: str, arguments: Mapping[str, Any]) -> Program:
     sent = pack(json.dumps({**arguments, "token": token}))
     command = f"{_start()} {packed(question)} {sent}"
     return Program(f"{_PREAMBLE}exec {command}\n", command, token)
+
+
+def relay_program() -> str:
+    """The source of the relay to compute nodes, which `launch` puts into a file."""
+    return program_text("node_relay")
 
 
 @cache

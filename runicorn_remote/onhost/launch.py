@@ -5,7 +5,7 @@ Events, in order:
     {"event": "launched", "pid", "start_time", "port", "directory"}
                                     again, with another port, if another process was faster at taking it
 and one of these as the last:
-    {"event": "listening", "port", "pid", "seconds"}        the viewer goes on without us
+    {"event": "listening", "port", "pid", "seconds", "node"}    the viewer goes on without us
     {"event": "exited", "status", "log_tail"}               it died; a negative status is a signal's number
     {"error", "message", ...}                               anything else
 Only after `listening` a process or a file is left. Empty lines in between test whether somebody still
@@ -20,6 +20,7 @@ import subprocess
 from runicorn_remote.onhost.common import Failure
 from runicorn_remote.onhost.environments import find_one
 from runicorn_remote.onhost.listeners import bindable, free_port
+from runicorn_remote.onhost.node_launch import NodeLaunch
 from runicorn_remote.onhost.paths import home_directory, native_path
 from runicorn_remote.onhost.private_files import to_path, to_text
 from runicorn_remote.onhost.processes import checked_session_id
@@ -29,15 +30,23 @@ from runicorn_remote.onhost.viewer_start import ReaderGone, ViewerStart
 def main(arguments: dict) -> None:
     """`session_id`, `remote_root`, `environment` (a name or None), `python` (the interpreter that name
     meant before, or None), `port` (or None for any), `ports_tried`, `timeout` and `idle_timeout` in seconds,
-    `server`: the mark of the server that asks.
+    `server`: the mark of the server that asks. `template` and `relay`, or neither: as for `NodeLaunch`.
     """
     session_id = checked_session_id(arguments["session_id"])
     root = storage_root(arguments["remote_root"])
     environment = environment_with_runicorn(arguments)
     requested = arguments.get("port")
     port = requested if requested and bindable(requested) else free_port()
+    template = arguments.get("template")
+    node_launch = NodeLaunch(template, arguments["relay"]) if template else None
     start = ViewerStart(
-        session_id, root, environment, port, arguments.get("idle_timeout"), arguments.get("server")
+        session_id,
+        root,
+        environment,
+        port,
+        arguments.get("idle_timeout"),
+        arguments.get("server"),
+        node_launch,
     )
     try:
         start.tell(

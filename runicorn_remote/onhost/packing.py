@@ -18,12 +18,17 @@ _parsing = threading.Lock()
 
 @cache
 def packed(question: str) -> str:
+    """The question's program, ready to be sent."""
+    return pack(program_text(question))
+
+
+@cache
+def program_text(question: str) -> str:
     """The question's source with the modules it imports before it."""
     modules: dict[str, str] = {}
     with _parsing:
         _collect(question, modules)
-    source = "\n".join(modules.values()) + "\nrun(main)\n"
-    return pack(source)
+    return "\n".join(modules.values()) + "\nrun(main)\n"
 
 
 def pack(text: str) -> str:

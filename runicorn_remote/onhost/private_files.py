@@ -25,7 +25,13 @@ OUR_DIRECTORY = "runicorn-remote"
 LOG_NAME = "viewer.log"
 RECORD_NAME = "viewer.json"
 # All that may be there, so that removing it never means removing a tree.
-FILES_OF_A_VIEWER = (LOG_NAME, RECORD_NAME, RECORD_NAME + ".new", "logs/session/viewer.log")
+FILES_OF_A_VIEWER = (
+    LOG_NAME,
+    RECORD_NAME,
+    RECORD_NAME + ".new",
+    "logs/session/viewer.log",
+    *("relay.py", "relay.py.new", "node.sh", "node.sh.new", "node", "node.new"),  # see `node_files`
+)
 DIRECTORIES_OF_A_VIEWER = ("logs/session", "logs")
 _ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
 
@@ -124,21 +130,34 @@ def open_log(directory: str) -> int:
 
 def write_record(directory: str, record: dict) -> None:
     """Replace viewer.json as a whole, so that no reader ever sees half of one."""
-    path = os.path.join(directory, RECORD_NAME)
-    _quietly(os.unlink, path + ".new")
-    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(record, stream)
-    os.replace(path + ".new", path)
+    write_private_file(directory, RECORD_NAME, json.dumps(record))
 
 
 def read_record(directory: str) -> dict:
     """What viewer.json holds; an empty dict if there is no usable one."""
     try:
-        record = json.loads(_last_bytes(os.path.join(directory, RECORD_NAME), 65536).decode("utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_private_file(directory, RECORD_NAME, 65536))
+    except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def write_private_file(directory: str, name: str, text: str) -> None:
+    """Make or replace a file that only we can read, as a whole."""
+    path = os.path.join(directory, name)
+    _quietly(os.unlink, path + ".new")
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(os.fsencode(text))
+    os.replace(path + ".new", path)
+
+
+def read_private_file(directory: str, name: str, size: int) -> str:
+    """The text of a small file; empty if there is none that can be used."""
+    try:
+        return _last_bytes(os.path.join(directory, name), size).decode("utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def log_tail(path: str, lines: int = 20, size: int = 8192) -> "list[str]":

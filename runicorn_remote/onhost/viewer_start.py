@@ -9,7 +9,8 @@ import sys
 import time
 
 from runicorn_remote.onhost.common import Failure, emit
-from runicorn_remote.onhost.listeners import LOOPBACK, free_port, listens
+from runicorn_remote.onhost.listeners import free_port, listens
+from runicorn_remote.onhost.node_launch import NodeLaunch, node_of
 from runicorn_remote.onhost.private_files import (
     LOG_NAME,
     host_name,
@@ -18,11 +19,11 @@ from runicorn_remote.onhost.private_files import (
     private_dir,
     read_record,
     remove_private_dir,
-    to_path,
     to_text,
     write_record,
 )
 from runicorn_remote.onhost.processes import end_group, is_ours, kill_orphans, start_time
+from runicorn_remote.onhost.viewer_command import viewer_command, viewer_environ
 
 _PORT_TAKEN = re.compile(r"address already in use|\[Errno (?:98|48)\]", re.IGNORECASE)
 # Seconds until looks at the port, of 0.1 ms each, become fewer than one in 5 ms.
@@ -39,7 +40,8 @@ class ViewerStart:
     """The private directory and one process at a time, until the viewer listens or `close` takes all back.
 
     `root` is a path of this machine, `environment` what `find_one` gives, `idle_timeout` in seconds or None,
-    `server` the mark of the server that asks (see `sweep`).
+    `server` the mark of the server that asks (see `sweep`). With `node_launch` the viewer runs on a compute
+    node, and the process here is the relay to it.
     """
 
     def __init__(
@@ -50,13 +52,18 @@ class ViewerStart:
         port: int,
         idle_timeout: "float | None",
         server: "str | None",
+        node_launch: "NodeLaunch | None" = None,
     ) -> None:
         self._session_id = session_id
-        self._root = root
-        self._environment = environment
+        self._viewer = {
+            "python": environment["python"],
+            "runicorn": environment["runicorn"],
+            "root": to_text(root),
+            "idle_timeout": idle_timeout,
+        }
         self._port = port
-        self._idle_timeout = idle_timeout
         self._server = server
+        self._node_launch = node_launch
         self._child: subprocess.Popen[bytes] | None = None
         self._started: str | None = None
         self._handed_over = False
@@ -78,10 +85,13 @@ class ViewerStart:
             status = self._watch(child, began + timeout)
             if status is None:
                 seconds = round(time.monotonic() - began, 3)
-                self.tell(event="listening", port=self._port, pid=child.pid, seconds=seconds)
+                node = node_of(self._directory) if self._node_launch else None
+                self.tell(event="listening", port=self._port, pid=child.pid, seconds=seconds, node=node)
                 self._handed_over = True
                 return
             kill_orphans(child.pid)
+            if self._node_launch:
+                self._node_launch.check_exit(status, self._log_tail(), self._viewer)
             # Anybody may take the port between our look and the viewer's bind.
             if not ports_left or not _PORT_TAKEN.search("\n".join(self._log_tail())):
                 self.tell(event="exited", status=status, log_tail=self._log_tail())
@@ -105,18 +115,17 @@ class ViewerStart:
         remove_private_dir(self._directory, self._session_id)
 
     def _launch(self) -> "subprocess.Popen[bytes]":
-        python = self._environment["python"]
-        command = [to_path(python), "-m", "runicorn", "viewer", "--storage", self._root, "--host", LOOPBACK]
-        command += ["--port", str(self._port), "--remote-mode", "--log-level", "INFO"]
-        if self._idle_timeout and _has_idle_timeout(self._environment["runicorn"]):
-            command += ["--idle-timeout", str(int(self._idle_timeout))]
+        if self._node_launch:
+            command = self._node_launch.command(self._directory, self._session_id, self._port, self._viewer)
+        else:
+            command = viewer_command(self._viewer, self._port)
         log = open_log(self._directory)
         try:
             # With -m Python imports from the working directory first: in ours nobody can plant a module.
             child = subprocess.Popen(
-                [os.fsencode(word) for word in command],
+                command,
                 cwd=self._directory,
-                env=self._environ(),
+                env=viewer_environ(self._directory, self._session_id),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -133,8 +142,8 @@ class ViewerStart:
                 "pid": child.pid,
                 "start_time": self._started,
                 "port": self._port,
-                "remote_root": to_text(self._root),
-                "python": python,
+                "remote_root": self._viewer["root"],
+                "python": self._viewer["python"],
                 "hostname": host_name(),
                 "launched_at": int(time.time() * 1000),
             },
@@ -147,19 +156,6 @@ class ViewerStart:
             directory=to_text(self._directory),
         )
         return child
-
-    def _environ(self) -> "dict[str, str]":
-        environ = dict(os.environ)
-        environ["PYTHONUNBUFFERED"] = "1"
-        environ["RUNICORN_REMOTE_SESSION"] = self._session_id
-        # Left alone, runicorn logs to /tmp/runicorn-viewer, which belongs to the first user of the machine
-        # who started one; it fails for the next. It also removes old neighbours of its log directory.
-        environ["RUNICORN_REMOTE_SESSION_ID"] = self._session_id
-        environ["RUNICORN_REMOTE_LOG_DIR"] = os.path.join(self._directory, "logs", "session")
-        environ["RUNICORN_LOG_FILE"] = os.path.join(self._directory, LOG_NAME)
-        # On macOS this would make a virtual environment's Python believe that it is ours.
-        environ.pop("__PYVENV_LAUNCHER__", None)
-        return environ
 
     def _watch(self, child: "subprocess.Popen[bytes]", deadline: float) -> "int | None":
         """None as soon as the viewer listens, its exit status if it ends."""
@@ -175,9 +171,7 @@ class ViewerStart:
             now = time.monotonic()
             if now >= deadline:
                 raise Failure(
-                    "VIEWER_START_TIMEOUT",
-                    f"The viewer did not listen on port {self._port} in time",
-                    log_tail=self._log_tail(),
+                    "VIEWER_START_TIMEOUT", self._what_is_late() + " in time", log_tail=self._log_tail()
                 )
             if self._signalled:
                 raise Failure("START_CANCELLED", "The start was interrupted on the host")
@@ -197,6 +191,11 @@ class ViewerStart:
         if isinstance(pid, int) and is_ours(pid, record.get("start_time")):
             raise Failure("VIEWER_RUNNING", f"A viewer of this session is already running (process {pid})")
 
+    def _what_is_late(self) -> str:
+        if self._node_launch:
+            return self._node_launch.what_is_late(self._directory)
+        return f"The viewer did not listen on port {self._port}"
+
     def _note_signal(self, number: int, frame: object) -> None:
         self._signalled = True
 
@@ -211,9 +210,3 @@ def _test_reader() -> None:
         sys.stdout.flush()
     except OSError:
         raise ReaderGone() from None
-
-
-def _has_idle_timeout(version: "str | None") -> bool:
-    """Runicorn has the option since 0.7.0, and an option it does not know ends it."""
-    numbers = re.match(r"(\d+)\.(\d+)", version or "")
-    return numbers is not None and (int(numbers.group(1)), int(numbers.group(2))) >= (0, 7)

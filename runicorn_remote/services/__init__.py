@@ -16,6 +16,8 @@ from runicorn_remote.services.idempotency import IdempotentStarts
 from runicorn_remote.services.installs import Installs
 from runicorn_remote.services.interactive_logins import InteractiveLogins
 from runicorn_remote.services.known_hosts import KnownHosts
+from runicorn_remote.services.launch_commands import LaunchCommands
+from runicorn_remote.services.launch_templates import LaunchTemplates
 from runicorn_remote.services.launcher import Launcher
 from runicorn_remote.services.login_backoff import LoginAttempts
 from runicorn_remote.services.metrics import Metrics, StateCollector
@@ -33,7 +35,7 @@ from runicorn_remote.services.start_up import StartUp
 from runicorn_remote.services.ui_preferences import UiPreferences
 from runicorn_remote.services.viewers import Viewers
 from runicorn_remote.settings import Settings, SettingsError
-from runicorn_remote.ssh.connect import Connector
+from runicorn_remote.ssh.connect import Connector, make_router
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.interactive import Person
 from runicorn_remote.ssh.pool import ConnectionPool
@@ -99,7 +101,12 @@ class Services:
         self.sessions = SessionRegistry(
             self.session_store, limit=settings.max_viewers, keep_ended=settings.ended_session_ttl
         )
+        try:
+            launch_commands = LaunchCommands(LaunchTemplates(settings.launch), make_router(settings))
+        except ValueError as error:
+            raise SettingsError(f"launch: {error}") from error
         launcher = Launcher(
+            launch_commands,
             start_timeout=settings.viewer_start_timeout,
             stop_timeout=settings.viewer_stop_timeout,
             probe_timeout=settings.probe_timeout,
@@ -119,7 +126,14 @@ class Services:
             server_id=lambda: self.session_store.server_id,
         )
         self.viewers = Viewers(
-            settings, self.clock, self.connections, self.sessions, self._holdings, start_up, self.metrics
+            settings,
+            self.clock,
+            self.connections,
+            self.sessions,
+            self._holdings,
+            launch_commands,
+            start_up,
+            self.metrics,
         )
         self.event_streams = EventStreams(
             self.clock, limit=settings.max_event_streams, wake_followers=self._wake_followers

@@ -21,6 +21,7 @@ from runicorn_remote.errors import (
     ViewerExited,
     ViewerStartFailed,
 )
+from runicorn_remote.services.launch_commands import LaunchCommands
 from runicorn_remote.services.session_fields import RemoteProcess
 from runicorn_remote.services.viewer_session import ViewerSession
 from runicorn_remote.ssh.host import RemoteHost
@@ -49,7 +50,15 @@ class ProcessState:
 class Launcher:
     """Stateless; may be called from any thread."""
 
-    def __init__(self, *, start_timeout: float, stop_timeout: float, probe_timeout: float) -> None:
+    def __init__(
+        self,
+        launch_commands: LaunchCommands,
+        *,
+        start_timeout: float,
+        stop_timeout: float,
+        probe_timeout: float,
+    ) -> None:
+        self._launch_commands = launch_commands
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._probe_timeout = probe_timeout
@@ -58,11 +67,13 @@ class Launcher:
         """Start the viewer and return when it listens. The session learns of each step.
 
         Raises `EnvironmentNotFound`, `InvalidValue` (the storage root), `RunicornNotInstalled`,
-        `ViewerExited` with its last log lines, `StartCancelled`, `LinkLost`.
+        `LaunchArgumentsUnusable`, `ViewerExited` with its last log lines, `StartCancelled`, `LinkLost`.
         """
-        program = onhost.build(
-            "launch", {"session_id": session.id, "timeout": self._start_timeout, **request}
-        )
+        asked = {"session_id": session.id, "timeout": self._start_timeout, **request}
+        template = self._launch_commands.command(session.target, asked.pop("launch_args", None))
+        if template is not None:
+            asked.update(template=template, relay=onhost.relay_program())
+        program = onhost.build("launch", asked)
         session.remains = True
         timeout = self._start_timeout + _GRACE
         with host.open_script(program.script, timeout=timeout, command=program.command) as running:
@@ -77,7 +88,7 @@ class Launcher:
                 elif kind == "launched":
                     session.launched(_process(event))
                 elif kind == "listening":
-                    session.listening()
+                    session.listening(_text(event, "node", 253) if event.get("node") else None)
                     return
                 elif kind == "exited":
                     session.remains = False  # the script takes back what it did not finish

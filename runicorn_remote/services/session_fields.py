@@ -48,6 +48,7 @@ class SessionFields:
     remote_root: str
     environment: str | None
     wanted_port: int | None
+    launch_args: dict[str, str] | None
     # How far it is.
     phases: StartPhases
     status: str = CONNECTING
@@ -56,6 +57,8 @@ class SessionFields:
     error_detail: dict[str, Any] | None = None
     # What the host has said.
     runicorn_version: str | None = None
+    # The compute node it runs on; None: the host itself.
+    node: str | None = None
     process: RemoteProcess | None = None
     # The viewer goes on without us.
     listening: bool = False

@@ -38,6 +38,7 @@ def settled(fields: SessionFields) -> dict[str, Any]:
         "url": _url(fields),
         "condaEnv": fields.environment,
         "runicornVersion": fields.runicorn_version,
+        "node": fields.node,
         "error": fields.error,
         "errorCode": fields.error_code,
         "errorDetail": fields.error_detail,
@@ -106,6 +107,8 @@ def record(
         started_at=fields.started_at,
         reconnects=fields.reconnects,
         restarts=fields.restarts,
+        launch_args=fields.launch_args,
+        node=fields.node,
     )
 
 
@@ -119,11 +122,13 @@ def fields_of(kept: SessionRecord, clock: Clock) -> SessionFields:
         remote_root=kept.remote_root,
         environment=kept.environment,
         wanted_port=kept.remote_port,
+        launch_args=kept.launch_args,
         phases=StartPhases(clock, StartPhases.READY),
         status=RECONNECTING,
         error="The server was restarted",
         error_code="SERVER_RESTARTED",
         runicorn_version=kept.runicorn_version,
+        node=kept.node,
         process=RemoteProcess(kept.pid, kept.start_time, kept.remote_port, kept.directory),
         reconnects=kept.reconnects,
         restarts=kept.restarts,

@@ -89,12 +89,13 @@ class SessionState:
 
     @property
     def launch_request(self) -> dict[str, Any]:
-        """What to start the same viewer again with: `remote_root`, `environment`, `port`."""
+        """What to start the same viewer again with: `remote_root`, `environment`, `port`, `launch_args`."""
         with self._lock:
             return {
                 "remote_root": self._fields.remote_root,
                 "environment": self._fields.environment,
                 "port": self._fields.remote_port,
+                "launch_args": self._fields.launch_args,
             }
 
     @property

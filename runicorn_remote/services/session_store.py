@@ -54,6 +54,8 @@ class SessionRecord:
     started_at: int
     reconnects: int
     restarts: int
+    launch_args: dict[str, str] | None = None
+    node: str | None = None
 
 
 class SessionStore:
@@ -166,8 +168,9 @@ def _record(entry: Any) -> SessionRecord | None:
     record = SessionRecord(**values)
     ports = (record.port, record.local_port, record.remote_port)
     possible = record.pid > 1 and all(0 < port < 65536 for port in ports)
+    possible = possible and all(isinstance(value, str) for value in (record.launch_args or {}).values())
     return record if possible and _SESSION_ID.fullmatch(record.session_id) else None
 
 
 _SESSION_ID = re.compile(r"[0-9a-f]{8,32}")
-_KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool}
+_KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict[str, str]": dict}

@@ -65,6 +65,7 @@ class ViewerSession(SessionState):
         remote_root: str,
         environment: str | None,
         remote_port: int | None,
+        launch_args: dict[str, str] | None = None,
         clock: Clock,
     ) -> ViewerSession:
         """A session that starts: `connecting`. What is None the host decides."""
@@ -76,6 +77,7 @@ class ViewerSession(SessionState):
             remote_root=remote_root,
             environment=environment,
             wanted_port=remote_port,
+            launch_args=launch_args,
             phases=StartPhases(clock),
         )
         return cls(fields, tunnel, clock)
@@ -113,10 +115,14 @@ class ViewerSession(SessionState):
             fields.process = process
             fields.phases.begin("waiting")
 
-    def listening(self) -> None:
-        """The viewer goes on without us: a crash of this server must not make it an orphan any more."""
+    def listening(self, node: str | None = None) -> None:
+        """The viewer goes on without us: a crash of this server must not make it an orphan any more.
+
+        `node`: the compute node it runs on, if it is none of the host's own processes.
+        """
         with self._lock:
             self._fields.listening = True
+            self._fields.node = node
 
     def ready(self) -> bool:
         """The viewer has answered through the tunnel. False if the session was stopped meanwhile."""

@@ -14,6 +14,7 @@ from runicorn_remote.clock import Clock
 from runicorn_remote.errors import Busy, InvalidValue, RemoteError, StartCancelled
 from runicorn_remote.services import viewer_log
 from runicorn_remote.services.connections import Connections, Login
+from runicorn_remote.services.launch_commands import LaunchCommands
 from runicorn_remote.services.metrics import Metrics
 from runicorn_remote.services.session_holdings import SessionHoldings
 from runicorn_remote.services.session_registry import SessionRegistry
@@ -36,6 +37,7 @@ class Viewers:
         connections: Connections,
         registry: SessionRegistry,
         holdings: SessionHoldings,
+        launch_commands: LaunchCommands,
         start_up: StartUp,
         metrics: Metrics,
     ) -> None:
@@ -44,6 +46,7 @@ class Viewers:
         self._connections = connections
         self._registry = registry
         self._holdings = holdings
+        self._launch_commands = launch_commands
         self._start_up = start_up
         self._metrics = metrics
 
@@ -55,6 +58,7 @@ class Viewers:
         local_port: int | None = None,
         remote_port: int | None = None,
         environment: str | None = None,
+        launch_args: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """Start a viewer; returns its snapshot when it has answered through the tunnel.
 
@@ -66,6 +70,7 @@ class Viewers:
             local_port=local_port,
             remote_port=remote_port,
             environment=environment,
+            launch_args=launch_args,
         )
         self.run_start(session, login)
         return session.snapshot()
@@ -78,14 +83,17 @@ class Viewers:
         local_port: int | None = None,
         remote_port: int | None = None,
         environment: str | None = None,
+        launch_args: dict[str, str] | None = None,
     ) -> ViewerSession:
         """The first half of a start: a session that is listed, and has its local port. Asks no host.
 
-        Raises `InvalidValue`, `SavedServerNotFound`, `SavedServerMismatch`, `LocalPortInUse`, `Busy`.
+        Raises `InvalidValue`, `LaunchArgumentsUnusable`, `SavedServerNotFound`, `SavedServerMismatch`,
+        `LocalPortInUse`, `Busy`.
         """
         if not remote_root.strip():
             raise InvalidValue("remote_root is empty; give the storage directory on the host")
         target, _ = self._connections.resolve(login)
+        self._launch_commands.check(target, launch_args)
         self._registry.make_room()
         session_id = secrets.token_hex(8)
         tunnel = self._holdings.open_tunnel(session_id, local_port)
@@ -97,6 +105,7 @@ class Viewers:
             remote_root=remote_root,
             environment=environment,
             remote_port=remote_port,
+            launch_args=launch_args,
             clock=self._clock,
         )
         session.saved_server_id = login.saved_server_id

@@ -47,6 +47,8 @@ export interface StartOptions extends Credentials {
   localPort?: number | null;
   remotePort?: number | null;
   condaEnv?: string | null;
+  /** Fills the command by which the server starts viewers on that cluster's nodes; names go as they are. */
+  launchArgs?: Record<string, string> | null;
   /** false: resolve at once; the session tells how the start goes. */
   wait?: boolean | null;
 }
@@ -235,6 +237,8 @@ export interface ViewerSession {
   url: string;
   condaEnv: string | null;
   runicornVersion: string | null;
+  /** The compute node it runs on; null: the host itself. */
+  node: string | null;
   error: string | null;
   errorCode: string | null;
   /** What a person has to decide on or answer: the `detail` of a 409 or 401. */

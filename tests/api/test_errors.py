@@ -29,6 +29,7 @@ STATUS = {
     errors.PassphraseRequired: 400,
     errors.PassphraseWrong: 400,
     errors.SavedServerMismatch: 400,
+    errors.LaunchArgumentsUnusable: 400,
     errors.NotADirectory: 400,
     errors.AccessDenied: 403,
     errors.TargetForbidden: 403,

@@ -41,6 +41,7 @@ SESSION = {
     "url": str,
     "condaEnv": str,
     "runicornVersion": str,
+    "node": type(None),
     "error": type(None),
     "errorCode": type(None),
     "errorDetail": type(None),

@@ -384,7 +384,7 @@ def test_a_home_that_cannot_be_written_to(host: ViewerHost, tmp_path: Path) -> N
 # The programs themselves
 
 
-@pytest.mark.parametrize("question", ["launch", "process_status", "stop"])
+@pytest.mark.parametrize("question", ["launch", "node_relay", "process_status", "stop"])
 def test_the_modules_of_a_program_do_not_overwrite_each_other(question: str) -> None:
     sources: dict[str, str] = {}
     packing._collect(question, sources)

@@ -80,6 +80,8 @@ def test_records_are_found_again(store: SessionStore, path: Path) -> None:
         saved_server_id="a",
         environment=None,
         runicorn_version=None,
+        launch_args={"job": "123"},
+        node="node17",
     )
     assert store.save([RECORD, others])
     store.close()

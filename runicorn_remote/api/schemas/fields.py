@@ -93,6 +93,27 @@ class OptionalText(Text):
         return super().deserialize(value, attr, data, **kwargs) or None
 
 
+class LaunchArguments(fields.Dict):
+    """For the launch command of a host: names and texts. Null and an empty object mean: none given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        metadata = {"description": "what fills the launch command that the server has for the host"}
+        super().__init__(
+            keys=Text(),
+            values=Text(),
+            validate=validate.Length(max=32),
+            load_default=None,
+            allow_none=True,
+            metadata=metadata,
+            **kwargs,
+        )
+
+    def deserialize(
+        self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        return super().deserialize(value, attr, data, **kwargs) or None
+
+
 class IdempotencyKey(fields.String):
     """A key in double quotes, as the draft of its RFC has it, or bare, as most clients send it.
 

@@ -6,7 +6,15 @@ from marshmallow import fields, validate
 
 from runicorn_remote.api.base import Schema
 from runicorn_remote.api.schemas.connections import CredentialsSchema
-from runicorn_remote.api.schemas.fields import Flag, IdempotencyKey, OptionalText, Port, Text, WholeNumber
+from runicorn_remote.api.schemas.fields import (
+    Flag,
+    IdempotencyKey,
+    LaunchArguments,
+    OptionalText,
+    Port,
+    Text,
+    WholeNumber,
+)
 from runicorn_remote.services.viewer_log import MOST_LINES
 
 
@@ -15,6 +23,7 @@ class StartSchema(CredentialsSchema):
     local_port = Port(load_default=None, allow_none=True)
     remote_port = Port(load_default=None, allow_none=True)
     conda_env = OptionalText()
+    launch_args = LaunchArguments()
     wait = Flag(
         load_default=True,
         metadata={"description": "false: answer 202 at once; the session tells how the start goes"},
@@ -69,6 +78,9 @@ class SessionSchema(Schema):
     url = fields.String()
     condaEnv = fields.String(allow_none=True)
     runicornVersion = fields.String(allow_none=True)
+    node = fields.String(
+        allow_none=True, metadata={"description": "the compute node it runs on; null: the host itself"}
+    )
     error = fields.String(allow_none=True)
     errorCode = fields.String(allow_none=True)
     errorDetail = fields.Dict(
