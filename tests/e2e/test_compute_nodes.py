@@ -18,6 +18,7 @@ import requests
 from tests.e2e.user import RemoteAccount, User, is_refused
 from tests.hosts.cluster import Cluster
 from tests.hosts.server import ServerProcess
+from tests.hosts.sshd import SshServer
 from tests.hosts.stand_in import SERVES
 from tests.hosts.waiting import until
 
@@ -70,6 +71,21 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """What /tmp is on both nodes."""
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, temporary: Path) -> Iterator[SshServer]:
+    (tmp_path / "host").mkdir()
+    with SshServer(tmp_path / "host", environment={"TMPDIR": str(temporary)}) as server:
+        yield server
+
+
+@pytest.fixture
 def server_environment(cluster: Cluster) -> dict[str, str]:
     return {
         "RUNICORN_REMOTE_LAUNCH": f"127.0.0.*: {cluster.template}",
@@ -92,7 +108,7 @@ def seen(user: User, session: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.viewer
 def test_a_viewer_on_a_node_is_reached_by_the_tunnel_alone(
-    user: User, account: RemoteAccount, cluster: Cluster
+    user: User, account: RemoteAccount, cluster: Cluster, temporary: Path
 ) -> None:
     session = user.start_viewer(launch_args=JOB)
     assert health(session)["status"] == "ok"
@@ -111,6 +127,7 @@ def test_a_viewer_on_a_node_is_reached_by_the_tunnel_alone(
     is_empty(account)
     assert cluster.srun_processes() == set()
     assert account.private_directories() == []
+    assert list(temporary.iterdir()) == []
     assert is_refused(session["remotePort"])
 
 
@@ -155,7 +172,7 @@ def test_large_bodies_pass_a_reader_that_has_stopped(user: User, account: Remote
 
 
 def test_a_launch_command_that_dies_is_run_again_with_the_same_arguments(
-    user: User, account: RemoteAccount, cluster: Cluster, server: ServerProcess
+    user: User, account: RemoteAccount, cluster: Cluster, server: ServerProcess, temporary: Path
 ) -> None:
     account.add_stand_in("works", WORKS)
     session = user.start_viewer("works", launch_args=JOB)
@@ -183,6 +200,7 @@ def test_a_launch_command_that_dies_is_run_again_with_the_same_arguments(
     assert seen(user, session)["errorCode"] == "LAUNCH_COMMAND_FAILED"
     assert "srun: error: Invalid job id specified" in seen(user, session)["error"]
     is_empty(account)
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_viewer_that_ends_itself_when_idle_is_not_a_crash(user: User, account: RemoteAccount) -> None:
