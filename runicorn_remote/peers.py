@@ -64,6 +64,11 @@ class PeerCheck:
         owner = self.owners.owner_of(peer)
         return owner is not None and owner in self._allowed
 
+    def allows_user(self, uid: int | None) -> bool:
+        """The same for who has connected to a unix socket; None: the system does not tell, the directory's
+        mode has to do."""
+        return not self._enabled or uid is None or uid in self._allowed
+
     def allows_socket(self, sock: socket.socket) -> bool:
         """The same for a connection that has just been accepted."""
         try:

@@ -116,6 +116,15 @@ def test_other_machines_are_the_tokens_business() -> None:
     assert PeerCheck().allows(Peer(("192.0.2.1", 1), 2))
 
 
+def test_the_users_of_a_unix_socket() -> None:
+    stranger = os.geteuid() + 1
+    assert PeerCheck().allows_user(os.geteuid())
+    assert PeerCheck().allows_user(None)
+    assert not PeerCheck().allows_user(stranger)
+    assert PeerCheck([str(stranger)]).allows_user(stranger)
+    assert PeerCheck(enabled=False).allows_user(stranger)
+
+
 def test_an_unknown_user_is_an_error() -> None:
     with pytest.raises(ValueError, match="there is no user 'nobody-here'"):
         PeerCheck(["nobody-here"])

@@ -23,7 +23,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from runicorn_remote.api.base import services
-from runicorn_remote.api.peer import tcp_peer
+from runicorn_remote.api.peer import PEER_UID, tcp_peer
 from runicorn_remote.errors import AccessDenied, TokenRequired
 from runicorn_remote.peers import is_another_machine
 
@@ -88,10 +88,10 @@ def check_machine() -> None:
 
 def check_user() -> None:
     """Refuse the processes of other users of this machine."""
-    peer = tcp_peer()
-    if peer is None:
-        return  # a unix socket, which has its directory's mode; or a test client
-    if not services().peers.allows(peer):
+    peer, peers = tcp_peer(), services().peers
+    # Without a TCP peer: a unix socket, or another WSGI server's, which says nothing.
+    allowed = peers.allows(peer) if peer else peers.allows_user(request.environ.get(PEER_UID))
+    if not allowed:
         raise AccessDenied(
             "This server belongs to another user of this machine",
             code="USER_NOT_ALLOWED",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,12 @@ def test_a_request_that_a_guard_refuses(client: FlaskClient, services: Services)
 
 
 def test_who_it_was_over_a_unix_socket(client: FlaskClient, services: Services) -> None:
-    client.post("/api/remote/viewer/stop", json={"session_id": "x"}, environ_overrides={PEER_UID: 0})
-    (line,) = audited(services)
-    assert (line["uid"], line["user"], line["address"]) == (0, "root", None)
+    mine, stranger = os.geteuid(), os.geteuid() + 1
+    for uid, status in ((mine, 404), (stranger, 403)):
+        answer = client.post(
+            "/api/remote/viewer/stop", json={"session_id": "x"}, environ_overrides={PEER_UID: uid}
+        )
+        assert answer.status_code == status
+    own, refused = audited(services)
+    assert (own["action"], own["uid"], own["address"]) == ("viewer.stop", mine, None)
+    assert (refused["action"], refused["uid"], refused["result"]) == ("refused", stranger, "USER_NOT_ALLOWED")
