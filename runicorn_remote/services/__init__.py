@@ -83,6 +83,7 @@ class Services:
         )
         self.logins = InteractiveLogins(
             self._open,
+            self.clock,
             patience=settings.challenge_timeout,
             step_timeout=login_timeout,
         )

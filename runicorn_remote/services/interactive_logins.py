@@ -12,8 +12,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
 
+from runicorn_remote.clock import Clock
 from runicorn_remote.errors import (
     Busy,
     ChallengeUnusable,
@@ -22,6 +22,7 @@ from runicorn_remote.errors import (
     RemoteError,
     Unreachable,
 )
+from runicorn_remote.services.thread_group import ThreadGroup
 from runicorn_remote.ssh.host import RemoteHost
 from runicorn_remote.ssh.interactive import Person, Question
 from runicorn_remote.ssh.target import Credentials, Target
@@ -38,13 +39,14 @@ Key = tuple[Target, str]
 class InteractiveLogins:
     """The logins under way. Owns their threads. May be called from any thread."""
 
-    def __init__(self, opener: Opener, *, patience: float, step_timeout: float) -> None:
+    def __init__(self, opener: Opener, clock: Clock, *, patience: float, step_timeout: float) -> None:
         """`opener` logs in. `patience`: seconds for all answers; `step_timeout`: for what lies between."""
         self._opener = opener
         self._patience = patience
         self._step_timeout = step_timeout
         self._lock = threading.Lock()
         self._logins: dict[Key, _Login] = {}
+        self._threads = ThreadGroup(clock)
         self._closed = False
 
     def begin(self, target: Target, credentials: Credentials) -> RemoteHost:
@@ -65,14 +67,9 @@ class InteractiveLogins:
                 raise Busy("Too many logins wait for answers", code="TOO_MANY_LOGINS", retry_after=30)
             login = _Login(self._patience)
             self._logins[key] = login
-            thread = threading.Thread(
-                target=copy_context().run,  # with the request's id in the log
-                args=(self._run, login, key, credentials),
-                name=f"login-{target}",
-                daemon=True,
-            )
-            login.thread = thread
-            thread.start()
+        if not self._threads.start(f"login-{target}", self._run, login, key, credentials):
+            self._forget(login, key)
+            raise Busy("No thread can be started for the login", code="TOO_MANY_LOGINS", retry_after=30)
         return login.next_step(self._step_timeout)
 
     def resume(
@@ -93,10 +90,8 @@ class InteractiveLogins:
             logins = list(self._logins.values())
         for login in logins:
             login.abandon()
-        deadline = time.monotonic() + _ENDS_WITHIN
-        for login in logins:
-            if login.thread is not None:
-                login.thread.join(max(0.0, deadline - time.monotonic()))
+        self._threads.close()
+        self._threads.join(_ENDS_WITHIN)
 
     def _run(self, login: _Login, key: Key, credentials: Credentials) -> None:
         """The thread of one login."""
@@ -112,16 +107,18 @@ class InteractiveLogins:
             if not login.succeeded(host):
                 host.close()
         finally:
-            with self._lock:
-                if self._logins.get(key) is login:
-                    del self._logins[key]
+            self._forget(login, key)
+
+    def _forget(self, login: _Login, key: Key) -> None:
+        with self._lock:
+            if self._logins.get(key) is login:
+                del self._logins[key]
 
 
 class _Login:
     """One login: its thread asks, requests wait for what comes next and bring answers."""
 
     def __init__(self, patience: float) -> None:
-        self.thread: threading.Thread | None = None
         self._changed = threading.Condition()
         self._answer_until = time.monotonic() + patience
         self._question: Question | None = None
