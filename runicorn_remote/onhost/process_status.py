@@ -28,6 +28,7 @@ def _status_of(process: dict) -> dict:
         "session_id": session_id,
         "alive": alive,
         "state": seen if alive or seen == "zombie" else "gone",
-        "idle_exit": not alive and any(_IDLE_EXIT in line for line in tail[-5:]),
+        # Others may have had something to say after it: a launch command whose output was closed, say.
+        "idle_exit": not alive and any(_IDLE_EXIT in line for line in tail),
         "log_tail": tail,
     }
