@@ -23,7 +23,7 @@ from runicorn_remote.ssh.known_hosts_file import KnownHostsFile
 from runicorn_remote.ssh.route import Hop
 from runicorn_remote.ssh.target import Target
 from runicorn_remote.ssh.target_rules import TargetRules
-from runicorn_remote.ssh.translate import is_refusal, link_errors, login_errors, unreachable
+from runicorn_remote.ssh.translate import link_errors, login_errors, unreachable
 from runicorn_remote.ssh.transport import TunnelTransport
 
 _LONGEST_BANNER = 8192
@@ -171,18 +171,13 @@ def check_forwarding(host: RemoteHost, timeout: float) -> None:
     and tried. RFC 4254, 5.1 has a reason code of its own for what is prohibited.
     """
     transport: Any = host.transport
-    for last in (False, True):
-        try:
-            with link_errors(host.target):
-                if not transport.clear_to_send.wait(timeout):  # else open_channel waits without end
-                    raise TimeoutError
-                ends = ("127.0.0.1", 1), ("127.0.0.1", 0)
-                transport.open_channel("direct-tcpip", *ends, timeout=timeout).close()
-            return
-        except LinkLost as error:
-            cause = error.__cause__
-            if isinstance(cause, paramiko.ChannelException) and cause.code == _CONNECT_FAILED:
-                return
-            # Of two refusals at once, paramiko tells one without its reason.
-            if last or isinstance(cause, paramiko.ChannelException) or not is_refusal(cause):
-                raise
+    try:
+        with link_errors(host.target):
+            if not transport.clear_to_send.wait(timeout):  # else open_channel waits without end
+                raise TimeoutError
+            ends = ("127.0.0.1", 1), ("127.0.0.1", 0)
+            transport.open_channel("direct-tcpip", *ends, timeout=timeout).close()
+    except LinkLost as error:
+        cause = error.__cause__
+        if not isinstance(cause, paramiko.ChannelException) or cause.code != _CONNECT_FAILED:
+            raise

@@ -25,7 +25,7 @@ from runicorn_remote.ssh.chain import Chain
 from runicorn_remote.ssh.running_script import RunningScript, is_lost
 from runicorn_remote.ssh.sftp import SftpSession
 from runicorn_remote.ssh.target import Target
-from runicorn_remote.ssh.translate import is_refusal, link_errors
+from runicorn_remote.ssh.translate import link_errors
 from runicorn_remote.ssh.transport import TunnelTransport
 
 # What an open channel proves about the link is no longer news then.
@@ -181,9 +181,7 @@ class RemoteHost:
         for pause in _AFTER_REFUSALS:
             try:
                 return self.transport.open_session(timeout=timeout)
-            except paramiko.SSHException as error:
-                if not is_refusal(error):
-                    raise
+            except paramiko.ChannelException:
                 self._closed.wait(pause)
         return self.transport.open_session(timeout=timeout)
 

@@ -129,22 +129,14 @@ def link_errors(target: Target) -> Iterator[None]:
         yield
     except RemoteError:
         raise
+    except paramiko.ChannelException as error:
+        raise LinkLost(
+            f"{target} refused a channel: {error.text or error}",
+            code="CHANNEL_REFUSED",
+            hint="sshd limits sessions a connection (MaxSessions) and may forbid forwarding "
+            "(AllowTcpForwarding).",
+        ) from error
     except (EOFError, paramiko.SSHException, OSError) as error:
-        if is_refusal(error):
-            raise LinkLost(
-                f"{target} refused a channel: {getattr(error, 'text', '') or error}",
-                code="CHANNEL_REFUSED",
-                hint="sshd limits sessions a connection (MaxSessions) and may forbid forwarding "
-                "(AllowTcpForwarding).",
-            ) from error
         if isinstance(error, TimeoutError) or "timeout opening" in str(error).lower():
             raise LinkLost(f"{target} does not answer", code="LINK_TIMEOUT") from error
         raise LinkLost(f"The SSH connection to {target} is lost: {error or type(error).__name__}") from error
-
-
-def is_refusal(error: BaseException | None) -> bool:
-    """Whether a channel was refused, which is an answer: the link is up.
-
-    paramiko keeps one exception a transport: of two refusals at once, one thread gets this sentence.
-    """
-    return isinstance(error, paramiko.ChannelException) or str(error) == "Unable to open channel."

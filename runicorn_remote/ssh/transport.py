@@ -9,7 +9,8 @@ What it changes, and why:
 * Packets are read and written in batches (`batch_packetizer.py`), where paramiko is as we know it.
 * `post_message` waits neither for a key exchange nor for room in the SSH socket. paramiko's own way
   does both, and in the transport thread, which has to carry that exchange out, it waits for itself.
-* An answer to a channel request that was given up is closed properly.
+* An answer to a channel request that was given up is closed properly, and a refusal is told to who asked:
+  paramiko keeps one exception a connection, and of two refusals at once one is lost.
 
 Works with paramiko 3.5 and 5.x.
 """
@@ -25,7 +26,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_OPEN, cMSG_SERVICE_REQUEST
+from paramiko.common import (
+    CONNECTION_FAILED_CODE,
+    cMSG_CHANNEL_CLOSE,
+    cMSG_CHANNEL_OPEN,
+    cMSG_SERVICE_REQUEST,
+)
 from paramiko.message import Message
 from paramiko.ssh_exception import IncompatiblePeer
 
@@ -135,6 +141,8 @@ class TunnelTransport(_Transport):
         self._deferred: collections.deque[Message] = collections.deque()  # guarded by clear_to_send_lock
         # Open, or waiting for the peer's CLOSE; guarded by lock. paramiko's own table holds no reference.
         self._asynchronous: dict[int, ForwardChannel | SettlingChannel] = {}
+        self._opening = threading.local()  # number: of the channel this thread's open_channel asks for
+        self._refusals: dict[int, paramiko.ChannelException] = {}  # guarded by lock
         self.certificates_first = False
         self._userauth_requested = False
         self._observers: set[TransportObserver] = set()
@@ -216,6 +224,20 @@ class TunnelTransport(_Transport):
         """-> below 0: the SSH socket is closed; None: it is a jump host's channel. Any thread."""
         return self.sock.fileno() if isinstance(self.sock, socket.socket) else None
 
+    def open_channel(self, *arguments: Any, **options: Any) -> paramiko.Channel:
+        """As paramiko's; a refusal is always a `ChannelException`, and this channel's own. Any thread."""
+        try:
+            channel: paramiko.Channel = super().open_channel(*arguments, **options)
+            return channel
+        except paramiko.SSHException as error:
+            with self.lock:
+                number = getattr(self._opening, "number", -1)
+                self.channel_events.pop(number, None)
+                refusal = self._refusals.pop(number, None)
+            if refusal is None:
+                raise
+            raise refusal from error
+
     def open_forward(
         self,
         owner: ChannelOwner,
@@ -271,6 +293,7 @@ class TunnelTransport(_Transport):
             if self._channels.get(oldest) is not None:  # still open
                 self.channels_seen[oldest] = True
         chanid: int = super()._next_channel()
+        self._opening.number = chanid
         return chanid
 
     def add_observer(self, observer: TransportObserver) -> None:
@@ -359,14 +382,20 @@ class TunnelTransport(_Transport):
             super()._parse_channel_open_success(m)
 
     def _parse_channel_open_failure(self, m: Message) -> None:
-        channel = self._channels.get(m.get_int())
+        chanid = m.get_int()
+        channel = self._channels.get(chanid)
         if isinstance(channel, (ForwardChannel, SettlingChannel)):
-            # paramiko would store the refusal where another thread's open_channel could pick it up.
             self.release(channel)
             channel.refuse()
-        else:
-            m.rewind()
-            super()._parse_channel_open_failure(m)
+            return
+        reason = m.get_int()
+        with self.lock:
+            asked = self.channel_events.pop(chanid, None)
+            if asked is not None:  # else nobody waits for it any more
+                text = CONNECTION_FAILED_CODE.get(reason, "(unknown code)")
+                self._refusals[chanid] = paramiko.ChannelException(reason, text)
+                self._channels.delete(chanid)
+                asked.set()
 
     def _close_late_channel(self, remote_chanid: int) -> None:
         """Whoever asked for this channel has stopped waiting."""

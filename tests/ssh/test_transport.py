@@ -188,6 +188,27 @@ class TestMessages:
             with pytest.raises(paramiko.ChannelException):
                 transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=TIMEOUT)
 
+    def test_of_refusals_at_once_none_is_lost(self, sshd: SshServer) -> None:
+        reasons: list[int] = []
+
+        def ask() -> None:
+            for _ in range(20):
+                with pytest.raises(paramiko.ChannelException) as caught:
+                    transport.open_channel(
+                        "direct-tcpip", ("127.0.0.1", 1), ("127.0.0.1", 0), timeout=TIMEOUT
+                    )
+                reasons.append(caught.value.code)
+
+        with ssh_client(sshd) as transport:
+            threads = [threading.Thread(target=ask, name=f"ask-{number}") for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(TIMEOUT)
+            assert not transport._refusals
+            assert not transport.channel_events
+        assert reasons == [2] * 160  # RFC 4254, 5.1: the connection failed
+
     def test_old_channel_numbers_are_forgotten(
         self, sshd: SshServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
